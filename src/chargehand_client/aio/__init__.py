@@ -1,0 +1,1 @@
+"""The client for asyncio, by noun; each method mirrors that of ``sync``."""

@@ -1,0 +1,1 @@
+"""Each request of the API, by noun. Pure."""

@@ -1,0 +1,94 @@
+"""Sends requests and waits for their answers, blocking."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+from chargehand_client.connecting import (
+    UNUSABLE,
+    built,
+    document_of,
+    may_have_arrived,
+    settings,
+    unusable,
+)
+from chargehand_client.folders import receiving
+from chargehand_client.requests import Call, Listing, Request
+from chargehand_client.retries import Attempts
+
+Result = TypeVar("Result")
+
+
+class Connection:
+    """What the nouns of ``sync`` are built on."""
+
+    def __init__(self, url: str, key: str, tries: int) -> None:
+        self.url = url
+        self.tries = tries
+        self._was_answered = False
+        try:
+            self._http = httpx2.Client(**settings(url, key))
+        except UNUSABLE as error:
+            raise unusable(error) from error
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used after that."""
+        self._http.close()
+
+    def _call(self, call: Call[Result]) -> Result:
+        return call.read(document_of(self._send(call.request), self.url))
+
+    def _list(self, listing: Listing[Result]) -> Iterator[Result]:
+        request: Request | None = listing.first
+        while request is not None:
+            page = document_of(self._send(request), self.url)
+            for item in listing.items(page):
+                yield listing.read(item)
+            request = listing.next(page)
+
+    def _send(self, request: Request, *, stream: bool = False) -> httpx2.Response:
+        """Send until it is answered well. Raises ApiError and Unreachable, see Attempts."""
+        attempts = self._attempts(request)
+        while True:
+            try:
+                response = self._http.send(built(self._http, request), stream=stream)
+            except httpx2.TransportError as error:
+                delay_s = attempts.lost(error, arrived=may_have_arrived(error))
+            else:
+                self._was_answered = True
+                if response.is_success:
+                    return response
+                delay_s = attempts.refused(response.status_code, _whole(response))
+            time.sleep(delay_s)
+
+    def _save(self, request: Request, to: Path) -> None:
+        """Write the body of an answer to a file; begins anew where it breaks off."""
+        attempts = self._attempts(request)
+        while True:
+            response = self._send(request, stream=True)
+            try:
+                with receiving(to) as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                return
+            except httpx2.TransportError as error:
+                delay_s = attempts.lost(error, arrived=True)
+            finally:
+                response.close()
+            time.sleep(delay_s)
+
+    def _attempts(self, request: Request) -> Attempts:
+        return Attempts(request, self.url, self.tries, was_answered=self._was_answered)
+
+
+def _whole(response: httpx2.Response) -> bytes:
+    """The body of an answer that may be a stream; one that breaks off counts as none."""
+    try:
+        return response.read()
+    except httpx2.TransportError:
+        return b""
+    finally:
+        response.close()
