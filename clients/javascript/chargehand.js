@@ -9,13 +9,15 @@
  *   `url`: where Chargehand is, default: the page's own origin; `token` or `key`: what it sends as
  *   bearer; `tries`: attempts in a row before it gives up (8: about 12 s).
  * @typedef {{ variables?: object, version?: string, metadata?: object, end_user?: string,
- *   workspace?: { upload_id: string }, idempotencyKey?: string, signal?: AbortSignal }} RunOptions
+ *   workspace?: { upload_id: string }, run_at?: string, await_event?: object, tools?: object[],
+ *   idempotencyKey?: string, signal?: AbortSignal }} RunOptions
  * @typedef {{ after?: string, signal?: AbortSignal }} FollowOptions
  *   `after`: the id of the event behind which to begin.
  * @typedef {{ id: string, type: string, data: any }} RunEvent
  *   `type` is for example `output.delta`, whose `data.text` is a piece of the answer; events of all
  *   runs of a user have the run's id in `data.execution_id`.
  * @typedef {{ id: string, status: string, output: any, error: any, [field: string]: any }} Execution
+ * @typedef {"pause" | "resume" | "kill" | "input" | "approve" | "deny" | "retry" | "fork"} Verb
  * @typedef {{ token: string, hub_url: string, topic: string }} Subscription
  *   The answer of `POST /api/v1/executions/{id}/subscription-token`.
  */
@@ -152,11 +154,34 @@ export class Chargehand {
     return (await this._send(path, { method: "POST" })).json();
   }
 
-  /** @type {(path: string, init?: RequestInit) => Promise<Response>} */
-  _send(path, init = {}) {
+  /**
+   * Steer a run, or answer what it waits for. `fork` and `retry` answer with the new run; `body` is that
+   * of the route, as in `steer(id, "approve", { wait: execution.waiting_for.wait })`.
+   * @type {(executionId: string, verb: Verb, body?: object) => Promise<Execution>}
+   */
+  async steer(executionId, verb, body = {}) {
+    return (await this._tell(`/executions/${encodeURIComponent(executionId)}/${verb}`, body)).json();
+  }
+
+  /**
+   * Tell of something that happened: each run that waits for it goes on, once.
+   * @type {(event_type: string, payload?: any, user?: string) => Promise<{ woken: string[] }>}
+   */
+  async sendEvent(event_type, payload = null, user) {
+    return (await this._tell("/events", { event_type, payload, user })).json();
+  }
+
+  /** @type {(path: string, body: object) => Promise<Response>} sent once: twice might do it twice */
+  _tell(path, body) {
+    const headers = { "Content-Type": "application/json", "Idempotency-Key": randomKey() };
+    return this._send(path, { method: "POST", headers, body: JSON.stringify(body) }, 1);
+  }
+
+  /** @type {(path: string, init?: RequestInit, tries?: number) => Promise<Response>} */
+  _send(path, init = {}, tries = this.tries) {
     const headers = new Headers(init.headers);
     if (this._bearer) headers.set("Authorization", `Bearer ${this._bearer}`);
-    return sent(`${this.url}/api/v1${path}`, { ...init, headers }, this.tries);
+    return sent(`${this.url}/api/v1${path}`, { ...init, headers }, tries);
   }
 
   /** @type {(subscription: Subscription, init: RequestInit) => Promise<Response>} */
@@ -167,6 +192,9 @@ export class Chargehand {
     // Our own hub takes it as a parameter, which needs no CORS preflight; Mercure as a bearer.
     if (url.pathname.endsWith("/api/v1/hub")) url.searchParams.set("token", token);
     else headers.set("Authorization", `Bearer ${token}`);
+    // Ours tells a run from its beginning by itself, Mercure where it is asked.
+    const asks = topic.startsWith("agent/") && !headers.has("Last-Event-ID");
+    if (asks && headers.has("Authorization")) url.searchParams.set("lastEventID", "earliest");
     return sent(url.href, { ...init, headers }, this.tries);
   }
 }
@@ -288,8 +316,8 @@ async function errorOf(response) {
 
 /** @type {(id: string, other: string) => boolean} whether an id, `<epoch>.<seq>`, is behind another */
 function isLater(id, other) {
-  const [epoch = 0, seq = 0] = id.split(".").map(Number);
-  const [otherEpoch = 0, otherSeq = 0] = other.split(".").map(Number);
+  const [epoch = 0, seq = 0] = id.replace(/.*:/, "").split(".").map(Number);
+  const [otherEpoch = 0, otherSeq = 0] = other.replace(/.*:/, "").split(".").map(Number);
   return epoch > otherEpoch || (epoch === otherEpoch && seq > otherSeq);
 }
 

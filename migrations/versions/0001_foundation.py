@@ -326,6 +326,22 @@ create table signals (
     primary key (execution_id, seq)
 ) partition by range (execution_id);
 
+create table waits (
+    execution_id uuid not null,
+    seq integer not null,
+    organization_id uuid not null,
+    kind text not null check (kind in ('input', 'tools', 'approval', 'event')),
+    message_seq integer not null,
+    call_id text not null,
+    request jsonb not null,
+    outcome text not null check (outcome in ('answered', 'approved', 'denied', 'expired',
+        'withdrawn')),
+    answer jsonb,
+    opened_at timestamptz not null,
+    closed_at timestamptz not null,
+    primary key (execution_id, seq)
+) partition by range (execution_id);
+
 create table events (
     execution_id uuid not null,
     seq integer not null,
@@ -413,6 +429,7 @@ MONTHLY = (
     "run_messages",
     "effects",
     "signals",
+    "waits",
     "usage_records",
 )
 DAILY = ("events", "logs")
@@ -490,6 +507,7 @@ TENANT_TABLES = {
     "run_messages": "select, insert",
     "effects": "select, insert, update",
     "signals": "select, insert, update",
+    "waits": "select, insert",
     "events": "select, insert",
     "logs": "select, insert",
     "usage_records": "select, insert",

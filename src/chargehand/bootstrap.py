@@ -25,6 +25,7 @@ from chargehand.entrypoints.api import ApiParts, create_app
 from chargehand.entrypoints.http_server import allow_many_connections, server_of
 from chargehand.entrypoints.worker import Worker, serve
 from chargehand.executions.live import Bells, Feed
+from chargehand.executions.publishing import Publishing
 from chargehand.kernel import schema
 from chargehand.kernel.bells import PostgresWire, Wire
 from chargehand.kernel.database import Database, connect
@@ -36,6 +37,7 @@ from chargehand.runtime.toolset import TOOLS_OF, CapabilityTools
 from chargehand.runtime.workspaces import Workspaces
 from chargehand.settings import Settings
 from chargehand.tenancy.keys import KeyCache
+from chargehand.tenancy.subscription_tokens import OtherHub
 from chargehand.tenancy.tiers import Tiers
 
 
@@ -151,6 +153,7 @@ async def serve_api(
                 cors_origins=settings.api.origins,
                 doorbell=Doorbell(database.system),
                 availabilities=availabilities(settings),
+                other_hub=other_hub(settings),
             )
         )
         allow_many_connections()
@@ -194,6 +197,9 @@ async def serve_worker(
             lease_s=settings.worker.lease_s,
             max_losses=settings.worker.max_losses,
             call_policy=CallPolicy(settings.model_calls.timeout_s, settings.model_calls.retries),
+            publishing=await held.enter_async_context(
+                publishing(settings, wire, _listen_url(settings, urls))
+            ),
         )
         await serve(
             worker,
@@ -345,6 +351,30 @@ def wire_of(settings: Settings, database: Database, urls: RuntimeUrls) -> Wire:
 
         return RedisWire(settings.redis_url)
     return PostgresWire(database.system, _listen_url(settings, urls))
+
+
+@contextlib.asynccontextmanager
+async def publishing(settings: Settings, wire: Wire, url: str) -> AsyncGenerator[Publishing | None]:
+    """What tells the Mercure hub of all runs, where one is set."""
+    url_of_hub, secret = settings.mercure.url, settings.mercure.secret
+    if url_of_hub is None or secret is None:
+        yield None
+        return
+    from chargehand.adapters.mercure import Mercure
+
+    hub = Mercure(url_of_hub, secret.get_secret_value())
+    try:
+        yield Publishing("mercure", hub, wire, url)
+    finally:
+        await hub.close()
+
+
+def other_hub(settings: Settings) -> OtherHub | None:
+    """The Mercure hub as browsers reach it, where one is set."""
+    url, secret = settings.mercure.public_url or settings.mercure.url, settings.mercure.secret
+    if settings.mercure.url is None or url is None or secret is None:
+        return None
+    return OtherHub(url, secret.get_secret_value().encode())
 
 
 def _listen_url(settings: Settings, urls: RuntimeUrls) -> str:

@@ -9,12 +9,22 @@ in a file instead, so that keys need not be in the environment.
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from chargehand.catalog.providers import VENDORS
 from chargehand.kernel.errors import Invalid, Violation
@@ -194,6 +204,53 @@ class ModelCallSettings(_Group):
     """Connections per provider and worker; otherwise as many as it may have runs in hand."""
 
 
+def _hub_address(url: str) -> str:
+    try:
+        parts = urlsplit(_web_address(url))
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is no address: {error}") from None
+    if not parts.hostname:
+        raise ValueError("names no host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("holds a user or a password: a hub knows us by MERCURE_JWT_SECRET")
+    return url
+
+
+HubUrl = Annotated[str, AfterValidator(_hub_address)]
+SECRET_BYTES = 32
+"""RFC 7518, section 3.2: a key for HS256 is as long as its hash, or longer."""
+
+
+class MercureSettings(_Group):
+    """A Mercure hub that is told, private, what happens in runs; see [Mercure](../mercure.md)."""
+
+    # SPEC EXE-10
+    url: HubUrl | None = Field(None, alias="MERCURE_URL")
+    """The hub's publish address, as in `https://hub.example/.well-known/mercure`. Workers publish
+    to it, and subscription tokens are for it."""
+    public_url: HubUrl | None = Field(None, alias="MERCURE_PUBLIC_URL")
+    """Where browsers reach the hub; otherwise `MERCURE_URL`."""
+    secret: SecretStr | None = Field(None, alias="MERCURE_JWT_SECRET", validate_default=True)
+    """The hub's key for HS256, of its publishers and of its subscribers: 32 bytes or more."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if secret is None:
+            if info.data.get("url") is not None:
+                raise ValueError(
+                    "is missing, and MERCURE_URL is set: give the key of the hub's publishers and "
+                    "subscribers, or unset MERCURE_URL"
+                )
+        elif len(secret.get_secret_value().encode()) < SECRET_BYTES:
+            raise ValueError(
+                f"is shorter than {SECRET_BYTES} bytes: give the hub, and here, a longer one, as "
+                "`openssl rand -hex 32` makes them"
+            )
+        return secret
+
+
 class SimulatedSettings(_Group):
     """The model that needs neither a key nor a network, for demonstrations and tests."""
 
@@ -210,6 +267,7 @@ class Settings(_Group):
     worker: WorkerSettings
     providers: ProviderSettings
     model_calls: ModelCallSettings
+    mercure: MercureSettings
     simulated: SimulatedSettings
     credentials_file: Path | None = Field(None, alias="CHARGEHAND_CREDENTIALS_FILE")
     """A TOML file with any of the variables of providers, by the same names; the environment goes
@@ -255,11 +313,18 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         )
     except ValidationError as error:
         wrong = [
-            Violation(str(e["loc"][-1]), str(e["msg"]).removeprefix("Value error, "))
+            Violation(_variable(e["loc"]), str(e["msg"]).removeprefix("Value error, "))
             for e in error.errors()
         ]
         text = "; ".join(f"{violation.pointer}: {violation.message}" for violation in wrong)
         raise Invalid(f"The settings are not valid. {text}.", code="InvalidSettings") from error
+
+
+def _variable(place: Sequence[int | str]) -> str:
+    """The variable of an error: Pydantic names it, or the field where there was no value."""
+    group, name = _groups().get(str(place[0])), str(place[-1])
+    field = group.model_fields.get(name) if group is not None else None
+    return field.alias if field is not None and field.alias is not None else name
 
 
 def model_variables() -> frozenset[str]:

@@ -125,6 +125,47 @@ class Log(TypedDict):
     at: str
 
 
+class EventDelivered(TypedDict):
+    """The executions that an event has woken."""
+
+    woken: list[str]
+
+
+class WaitedCall(TypedDict):
+    """A call of the model that is waited for."""
+
+    call_id: str
+    tool_name: str
+    arguments: Any
+
+
+class Waiting(TypedDict):
+    """What an open run waits for; ``wait`` is the number that answers name."""
+
+    wait: int
+    kind: Literal["input", "tools", "approval", "event"]
+    question: str | None
+    answer_schema: dict[str, Any] | None
+    calls: list[WaitedCall]
+    reason: str | None
+    persons: int | None
+    approvals: list[dict[str, Any]]
+    event_type: str | None
+    filter: dict[str, Any]
+    opened_at: str
+    deadline_at: str | None
+    on_deadline: Literal["fail", "continue", "cancel"] | None
+
+
+class Origin(TypedDict):
+    """The run that another goes on from; ``cost`` is that run's, and not told in lists."""
+
+    kind: Literal["retry", "fork"]
+    execution_id: str
+    step: int | None
+    cost: str | None
+
+
 class Subscription(TypedDict):
     """What a browser needs to listen to ``topic`` at ``hub_url``, for an hour and without a key."""
 

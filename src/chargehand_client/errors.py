@@ -216,6 +216,14 @@ class InvalidTransition(Conflict):
     """The run is in a state that does not allow it."""
 
 
+class WaitClosed(Conflict):
+    """The run waits for something else than what was sent."""
+
+
+class AlreadyApproved(Conflict):
+    """You have approved the call before, and it needs other persons too."""
+
+
 class PreconditionFailed(Conflict):
     """It has changed since the revision that was given."""
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, cast
 
+from chargehand_client.documents import WaitedCall
+
 
 class Position(NamedTuple):
     """Where an event stands in its run's story; later events compare greater.
@@ -109,6 +111,55 @@ class OutputReset(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputRequested(Event):
+    """The run waits for an answer to ``question``, or, where ``kind`` is ``tools``, for results.
+
+    Answers can name it by ``wait``, its number.
+    """
+
+    kind: str
+    wait: int | None = None
+    call_id: str = ""
+    question: str | None = None
+    answer_schema: Mapping[str, Any] | None = None
+    calls: list[WaitedCall] = field(default_factory=list[WaitedCall])
+    opened_at: str = ""
+    deadline_at: str | None = None
+    on_deadline: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(Event):
+    """The run waits until ``persons`` persons have approved its call, or one has denied it.
+
+    They name it by ``wait``, its number. ``reason`` is ``needs_approval``, or ``interrupted`` where
+    the call may have had its effect.
+    """
+
+    wait: int
+    calls: list[WaitedCall]
+    call_id: str = ""
+    reason: str = ""
+    persons: int = 1
+    opened_at: str = ""
+    deadline_at: str | None = None
+    on_deadline: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventAwaited(Event):
+    """The run waits for an event of the organization, whose payload has all of ``filter``."""
+
+    event_type: str
+    wait: int | None = None
+    call_id: str = ""
+    filter: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    opened_at: str = ""
+    deadline_at: str | None = None
+    on_deadline: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogWritten(Event):
     """A line of the run's log, as ``logs`` has it; only for keys that may read it.
 
@@ -147,6 +198,9 @@ KINDS: Mapping[str, type[Event]] = {
     "tool.completed": ToolCompleted,
     "output.delta": OutputDelta,
     "output.reset": OutputReset,
+    "input.requested": InputRequested,
+    "approval.requested": ApprovalRequested,
+    "event.awaited": EventAwaited,
     "log": LogWritten,
     "usage": UsageReported,
     "done": Done,

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Self
 
+from chargehand_client.documents import Origin, Waiting
 from chargehand_client.errors import run_error_of
 
 Status = Literal[
@@ -69,10 +70,16 @@ class Execution:
     currency: str
     unpriced: bool
     error: Failure | None
+    waiting_for: Waiting | None
+    pause_reason: str | None
+    force_killed: bool
+    origin: Origin | None
     warnings: Sequence[Any]
     metadata: Mapping[str, Any]
     created_at: datetime
+    scheduled_at: datetime | None
     started_at: datetime | None
+    paused_at: datetime | None
     completed_at: datetime | None
     duration_ms: int | None
     document: Mapping[str, Any]
@@ -118,10 +125,16 @@ class Execution:
             currency=document["currency"],
             unpriced=document["unpriced"],
             error=failure and Failure(failure["code"], failure["message"], failure["details"]),
+            waiting_for=document["waiting_for"],
+            pause_reason=document["pause_reason"],
+            force_killed=document["force_killed"],
+            origin=document["origin"],
             warnings=document["warnings"],
             metadata=document["metadata"],
             created_at=datetime.fromisoformat(document["created_at"]),
+            scheduled_at=_time(document["scheduled_at"]),
             started_at=_time(document["started_at"]),
+            paused_at=_time(document["paused_at"]),
             completed_at=_time(document["completed_at"]),
             duration_ms=document["duration_ms"],
             document=document,

@@ -15,7 +15,9 @@ class RunOptions(TypedDict, total=False):
     ``workspace`` is a folder whose files the run begins with; ``version`` one of the agent's
     versions, as in ``1.2.0``; with ``draft`` the agent's draft is run, as a test. Two starts with
     one ``idempotency_key`` are one run; without it each start has a key of its own, so that a
-    repeated request never runs twice.
+    repeated request never runs twice. ``run_at`` is when it is to begin; ``await_event`` the event
+    that it begins with (``event_type``, ``filter``, ``deadline_s``, ``on_deadline``); ``tools``
+    are those that you answer for (``name``, ``description``, ``parameters``).
     """
 
     workspace: Path | str | None
@@ -23,8 +25,20 @@ class RunOptions(TypedDict, total=False):
     version: str | None
     metadata: Mapping[str, Any] | None
     end_user: str | None
+    run_at: datetime | None
+    await_event: Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
     idempotency_key: str | None
     draft: bool
+
+
+class ForkChanges(TypedDict, total=False):
+    """What a fork changes, and the last ``step`` that it keeps; without one, all of them."""
+
+    step: int
+    input: Any
+    instructions: str
+    model: Mapping[str, Any]
 
 
 class AgentFields(TypedDict, total=False):

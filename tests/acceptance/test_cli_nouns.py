@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +20,7 @@ from tests.factories.restartable import RestartableService, owner_key
 import chargehand_client.executions
 from chargehand.cli import agents, executions
 from chargehand.cli.main import app
-from chargehand_client import Chargehand, documents
+from chargehand_client import Chargehand, InvalidTransition, documents
 
 CONFIG = {"model": {"provider": "simulated", "name": "standard"}, "instructions": "Answer."}
 PLACEHOLDER = "0197a3f2-3c61-7e0c-b6a1-5f2a7c9d1e34"
@@ -132,7 +133,8 @@ def prepared(place: Place, words: str) -> str:
     """What an example speaks of; returns the id that its placeholder stands for."""
     client = place.client
     for running in list(client.executions(status="running")):
-        client.cancel(running.id)
+        with suppress(InvalidTransition):  # it has ended meanwhile
+            client.cancel(running.id)
         with client.follow(running.id) as run:
             list(run)
     for agent in [*client.agents(), *client.agents(status="archived")]:
@@ -143,11 +145,37 @@ def prepared(place: Place, words: str) -> str:
     (place.folder / "src.tar.gz").unlink(missing_ok=True)
     if words == "executions cancel":
         return client.start("assistant", "@delay 60s\n@say Never.").id
+    if words in STEERED:
+        return steerable(client, words)
     if words.startswith("uploads"):
         return client.upload_folder(place.folder / "src")["id"]
     if words == "keys revoke":
         return client.create_key("to be revoked", ["agents:read"])["id"]
     return client.run("assistant", "@say Hello.").id
+
+
+STEERED = {
+    f"executions {verb}"
+    for verb in ("pause", "resume", "kill", "input", "approve", "deny", "retry", "fork")
+}
+ASKS = '@call ask_user {"question": "Which branch?"}\n@then\n@say Done.'
+WRITES = '@call todo_write {"todos": []}\n@then\n@say Done.'
+
+
+def steerable(client: Chargehand, words: str) -> str:
+    """A run that the example of this command can be played on."""
+    config = CONFIG | {
+        "capabilities": {"ask_user": {}, "todo": {}},
+        "approvals": {"todo_write": {}},
+    }
+    client.update_agent("assistant", config=config)
+    client.publish_agent("assistant")
+    run = client.run("assistant", WRITES if words.endswith(("approve", "deny")) else ASKS)
+    if words == "executions resume":
+        client.pause(run.id)
+    if words == "executions retry":
+        client.cancel(run.id)
+    return run.id
 
 
 @pytest.mark.parametrize("words", SERVING)

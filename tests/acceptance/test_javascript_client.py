@@ -144,9 +144,21 @@ def test_another_hub_gets_the_token_as_a_bearer() -> None:
         (seen,) = peer.seen()
     assert events[-1]["type"] == "done"
     assert (seen["query"], seen["headers"]["authorization"]) == (
-        f"topic=agent%2F{RUN}",
+        f"topic=agent%2F{RUN}&lastEventID=earliest",
         "bearer jwt",
     )
+
+
+def test_events_of_a_mercure_hub_come_once_and_in_order() -> None:
+    """Its ids are longer than our own; behind an id it is not asked for the beginning again."""
+    story = [[f"urn:chargehand:{RUN}:{id_}", *rest] for id_, *rest in a_story(12)]
+    with running_peer(story, cut_after=700, overlap=2) as peer:
+        events = node(peer.url, SUBSCRIBE % subscription(f"{peer.url}/mercure"))["value"]
+        first, *others = peer.seen()
+    assert [[event["id"], event["type"], event["data"]] for event in events] == story
+    assert others
+    assert "earliest" in first["query"]
+    assert not any("earliest" in request["query"] for request in others)
 
 
 def test_a_token_that_has_expired_is_renewed() -> None:
@@ -228,3 +240,19 @@ def test_events_are_read_however_they_are_cut() -> None:
             {"id": "1.3", "type": "done", "data": {}},
         ]
     ]
+
+
+def test_what_steers_a_run_is_sent_once_and_as_the_route_takes_it() -> None:
+    where = {f"POST /executions/{RUN}/approve": [503], "POST /events": [503]}
+    with running_peer(answers=where) as peer:
+        approve = f'chargehand.steer("{RUN}", "approve", {{ wait: 1 }})'
+        assert node(peer.url, approve)["error"]["status"] == 503
+        assert node(peer.url, approve)["value"]["id"] == RUN
+        assert node(peer.url, 'chargehand.sendEvent("paid")')["error"]["status"] == 503
+        seen = peer.seen()
+    assert [request["path"] for request in seen] == [*[f"/executions/{RUN}/approve"] * 2, "/events"]
+    assert {request["method"] for request in seen} == {"POST"}
+    assert [request["size"] for request in seen] == [len(b'{"wait":1}')] * 2 + [
+        len(b'{"event_type":"paid","payload":null}')
+    ]
+    assert {request["headers"]["content-type"] for request in seen} == {"application/json"}

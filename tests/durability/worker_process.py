@@ -2,7 +2,8 @@
 
 Its tools append to a file outside the database; the environment says which. With PROBE_FREEZE set
 to a file, the first worker that gets a model's answer makes that file and stops itself (SIGSTOP)
-between the answer and the journal.
+between the answer and the journal. With PROBE_KILL_AT=n it kills itself (SIGKILL) at the n-th
+place between two statements that it sends for runs: before each, before each commit, behind it.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from pydantic_ai.messages import ModelResponse
 from chargehand import bootstrap, settings
 from chargehand.adapters import simulated
 from chargehand.agents.installed import NO_OPTIONS, Capability
+from chargehand.kernel.database import Connection, Database
+from chargehand.kernel.identifiers import OrganizationId
 from chargehand.runtime.ports import ModelCall, ModelProvider
 from chargehand.runtime.toolset import Tool, ToolContext
 
@@ -60,9 +64,13 @@ def probe_tools(_options: Mapping[str, Any]) -> Sequence[Tool]:
     async def send(context: ToolContext, arguments: dict[str, Any]) -> str:
         return await run("send", context, arguments)
 
+    async def order(context: ToolContext, arguments: dict[str, Any]) -> str:
+        return await run("order", context, arguments)
+
     return [
         Tool("write", "May be repeated with its key.", LINE, "idempotent", write),
         Tool("send", "Must never be repeated by itself.", LINE, "unknown", send),
+        Tool("order", "A person decides whether it is repeated.", LINE, "ask", order),
     ]
 
 
@@ -87,7 +95,54 @@ class Freezing:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+class KilledBetween:
+    """Counts the places between statements on the connections for runs; the n-th is the last."""
+
+    def __init__(self, last: int) -> None:
+        self._left = last
+
+    def place(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        hot, place = Database.hot, self.place
+
+        @asynccontextmanager
+        async def counted(
+            database: Database, organization: OrganizationId
+        ) -> AsyncGenerator[Connection]:
+            async with hot(database, organization) as connection:
+                yield Counted(connection, place)
+                place()
+            place()
+
+        Database.hot = counted  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Counted:
+    """A connection that tells of each statement before it sends it."""
+
+    def __init__(self, connection: Connection, place: Callable[[], None]) -> None:
+        self._connection = connection
+        self._place = place
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._connection, name)
+        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
+            return method
+
+        async def sent(*arguments: Any, **options: Any) -> Any:
+            self._place()
+            return await method(*arguments, **options)
+
+        return sent
+
+
 async def main() -> None:
+    if last := os.environ.get("PROBE_KILL_AT"):
+        KilledBetween(int(last)).install()
     configured = settings.load()
     installed = bootstrap.given_installation(configured)
     providers: dict[str, ModelProvider] = {}

@@ -242,6 +242,30 @@ async def _(world: World) -> httpx2.Response:
     return await world.owner.post(f"/api/v1/executions/{done['id']}/cancel")
 
 
+def waiting(question: str) -> str:
+    return f'@call ask_user {{"question": "{question}"}}'
+
+
+@produces("WaitClosed", remedy="Look at its `waiting_for`", wait=1, kind="input")
+async def _(world: World) -> httpx2.Response:
+    config = {**draft("")["config"], "capabilities": {"ask_user": {}}}
+    agent = await create(world.owner, "Asks", config=config)
+    run = (await execute(world.owner, agent, input=waiting("Well?"))).json()
+    path = f"/api/v1/executions/{run['id']}/input"
+    return await world.owner.post(path, json={"input": "Well.", "wait": 2})
+
+
+@produces("AlreadyApproved", remedy="Have somebody else approve it", wait=1)
+async def _(world: World) -> httpx2.Response:
+    marked = {"capabilities": {"todo": {}}, "approvals": {"todo_write": {"persons": 2}}}
+    config = {**draft("")["config"], **marked}
+    agent = await create(world.owner, "Approves", config=config)
+    run = (await execute(world.owner, agent, input='@call todo_write {"todos": []}')).json()
+    path = f"/api/v1/executions/{run['id']}/approve"
+    assert (await world.owner.post(path, json={"wait": 1})).status_code == 200
+    return await world.owner.post(path, json={"wait": 1})
+
+
 @produces("PreconditionFailed", remedy="Read it again", etag='"1"')
 async def _(world: World) -> httpx2.Response:
     path = f"/api/v1/agents/{await create(world.owner, 'Stale')}"

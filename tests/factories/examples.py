@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.factories.executions import Service, parse_events
+from tests.factories.steered import begin
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
@@ -137,6 +138,7 @@ async def tell(service: Service) -> dict[str, dict[str, Any]]:
     await _installation(told)
     await _agents(told)
     await _runs(told, service)
+    await _steering(told, service)
     await _uploads(told)
     await _keys(told)
     await told.call("delete_agent", agent="code-review")
@@ -195,6 +197,45 @@ async def _runs(told: Recorder, service: Service) -> None:
     await told.call("cancel_execution", execution_id=started["id"])
     await service.until(started["id"], "cancelled")
     await told.call("cancel_execution", execution_id=started["id"])
+
+
+async def _steering(told: Recorder, service: Service) -> None:
+    agent = await service.agent(
+        capabilities={"ask_user": {}, "await_event": {}, "metadata": {}},
+        approvals={"metadata_write": {}},
+    )
+    waits = ("awaiting_input", "awaiting_event")
+
+    async def waiting(script: str) -> dict[str, str]:
+        run = await begin(service, agent, script)
+        await service.until(run, *waits)
+        return {"execution_id": run}
+
+    asking = await waiting('@call ask_user {"question": "Which branch?"}\n@then\n@say Merged.')
+    await told.call("pause_execution", body={"reason": "Ask Ada first."}, **asking)
+    await told.call("resume_execution", **asking)
+    await told.call("send_input", body={"input": "main", "wait": 1}, **asking)
+    ended = await service.until(asking["execution_id"], "completed")
+    body = {"step": 1, "instructions": "Be bold."}
+    forked = await told.call("fork_execution", execution_id=ended["id"], body=body)
+    await service.until(forked["id"], *waits)
+    await told.call("kill_execution", execution_id=forked["id"])
+    retried = await told.call("retry_execution", execution_id=forked["id"])
+    await service.until(retried["id"], *waits)
+    await told.call("delete_execution", execution_id=retried["id"])
+    writes = '@call metadata_write {"key": "merged", "value": true}\n@then\n@say Done.'
+    body = {"wait": 1, "comment": "Go on."}
+    await told.call("approve_call", body=body, **await waiting(writes))
+    body = {"wait": 1, "comment": "Not on a Friday."}
+    await told.call("deny_call", body=body, **await waiting(writes))
+    await waiting('@call await_event {"event_type": "build.passed", "filter": {"change": "4711"}}')
+    body = {"event_type": "build.passed", "payload": {"change": "4711", "tests": 812}}
+    await told.call("send_event", body=body)
+    working = {"execution_id": await begin(service, agent, "@pace 100ms\n@tokens 500")}
+    await service.until(working["execution_id"], "running")
+    await told.call("pause_execution", body={}, **working)
+    await told.call("resume_execution", **working)
+    await told.call("kill_execution", **working)
 
 
 async def _uploads(told: Recorder) -> None:

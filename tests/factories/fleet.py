@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,19 @@ class Fleet:
         default_factory=dict[int, subprocess.Popen[str]]
     )
 
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            "CHARGEHAND_APP_URL": self.database.urls.app,
+            "CHARGEHAND_SYSTEM_URL": self.database.urls.system,
+            "CHARGEHAND_LEASE_S": "2",
+            "CHARGEHAND_WORKSPACES": str(self.folder / "workspaces"),
+            "CHARGEHAND_SIMULATED_CALL_LOG": str(self.folder / "calls"),
+            "PROBE_FILE": str(self.folder / "probe"),
+            **self.settings,
+        }
+
     def start(self, **extra: str) -> int:
         """Start a worker, wait until it is ready, and return its pid."""
         pid = self.spawn(**extra)
@@ -38,18 +51,7 @@ class Fleet:
 
     def spawn(self, **extra: str) -> int:
         """Start a worker and return its pid; it will be ready in a second or two."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "src"),
-            "CHARGEHAND_APP_URL": self.database.urls.app,
-            "CHARGEHAND_SYSTEM_URL": self.database.urls.system,
-            "CHARGEHAND_LEASE_S": "2",
-            "CHARGEHAND_WORKSPACES": str(self.folder / "workspaces"),
-            "CHARGEHAND_SIMULATED_CALL_LOG": str(self.folder / "calls"),
-            "PROBE_FILE": str(self.folder / "probe"),
-            **self.settings,
-            **extra,
-        }
+        environment = {**self.environment(), **extra}
         with (self.folder / "workers.log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-W", "error", str(SCRIPT)],
@@ -82,6 +84,42 @@ class Fleet:
 
     def log(self) -> str:
         return (self.folder / "workers.log").read_text()
+
+
+@contextlib.contextmanager
+def nursery_of(fleet: Fleet) -> Generator[Callable[..., int]]:
+    """Bears workers of the fleet's settings, quickly; see ``worker_nursery``. Gives their pids."""
+    with (fleet.folder / "workers.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.durability.worker_nursery"],
+            cwd=ROOT,
+            env=fleet.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    born = list[int]()
+
+    def bear(**environment: str) -> int:
+        print(orjson.dumps(environment).decode(), file=process.stdin, flush=True)
+        born.append(int(process.stdout.readline()))  # pyright: ignore[reportOptionalMemberAccess]
+        return born[-1]
+
+    try:
+        yield bear
+    finally:
+        for pid in filter(is_there, born):
+            os.kill(pid, signal.SIGKILL)
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -164,6 +164,11 @@ BODIES: dict[str, Any] = {
     "execute_agent": {"input": "x"},
     "test_agent": {"input": "x"},
     "update_agent": {"name": "Mine now"},
+    "pause_execution": {},
+    "send_input": {"input": "x"},
+    "approve_call": {"wait": 1},
+    "deny_call": {"wait": 1},
+    "fork_execution": {},
 }
 """What an operation needs to be looked at at all."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 UNWALLED = {"alembic_version", "schema_state"}
 """Tables that hold nothing of any tenant."""
 
-NOBODYS = {"organizations", "users", "installation_secrets"}
+NOBODYS = {"organizations", "users", "installation_secrets", "publications"}
 """Walled tables whose rows are not one organization's."""
 
 TABLES = """

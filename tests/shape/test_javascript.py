@@ -13,7 +13,7 @@ MODULE = (FOLDER / "chargehand.js").read_text()
 
 
 def test_it_is_one_small_file_without_dependencies() -> None:
-    assert len(MODULE.splitlines()) <= 320
+    assert len(MODULE.splitlines()) <= 350
     assert not re.search(r"^import\b|\bimport\(|\brequire\(", MODULE, re.MULTILINE)
     assert "dependencies" not in json.loads((FOLDER / "package.json").read_text())
 

@@ -481,7 +481,7 @@ def test_only_what_is_near_is_suggested() -> None:
     found = violations({**model(name="nosuch"), "capabilities": {"xyz": {}}, "zzz": 1})
     assert found["/config/model/name"] == "unknown simulated model 'nosuch'"
     assert found["/config/zzz"] == "unknown field"
-    assert found["/config/capabilities/xyz"].startswith("unknown capability; there are files,")
+    assert found["/config/capabilities/xyz"].startswith("unknown capability; there are ask_user,")
     provider = violations(model(provider="simulatd"))["/config/model/provider"]
     assert "'simulatd' (did you mean 'simulated'?); this installation has simulated" in provider
 

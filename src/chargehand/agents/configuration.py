@@ -107,6 +107,21 @@ class Limits(_Part):
     )
 
 
+class Approval(_Part):
+    """Calls of a tool that persons must approve, each with its arguments, before they are made."""
+
+    # SPEC EXE-7
+    persons: int = Field(
+        default=1, ge=1, le=20, description="How many different persons must approve a call."
+    )
+    deadline_s: float = Field(
+        default=604_800, gt=0, le=31_536_000, description="Seconds that a call waits at most."
+    )
+    on_deadline: Literal["fail", "continue", "cancel"] = Field(
+        default="fail", description="What happens then; `continue` counts as denied."
+    )
+
+
 class ResponseCache(_Part):
     """Answer a repeated request from the stored answer."""
 
@@ -152,6 +167,10 @@ class AgentConfig(_Part):
     capabilities: dict[str, Objects] = Field(
         default={},
         description='What it may use, by name, with options: {"files": {"mode": "read"}}.',
+    )
+    approvals: dict[str, Approval] = Field(
+        default={},
+        description='Tools whose calls need approval, by name: {"todo_write": {"persons": 2}}.',
     )
     limits: Limits = Field(default=Limits(), description="What one run may use up.")
     response_cache: ResponseCache = Field(

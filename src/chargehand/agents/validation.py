@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from chargehand.agents.installed import Capability, Installed
+from chargehand.agents.installed import Capability, Installed, tools_of
 from chargehand.agents.jsonschema import compile_schema, schema_violations, violations_against
 from chargehand.agents.model_choice import model_violations, model_warnings
 from chargehand.kernel.errors import Invalid, Violation, pointer
@@ -136,6 +136,7 @@ def _config_violations(
         if isinstance(schema, dict):
             yield from schema_violations(schema, (*at, name))
     yield from _capability_violations(config.get("capabilities"), at, installed.capabilities)
+    yield from _approval_violations(config, at, installed.capabilities)
     yield from _unavailable(config, at)
 
 
@@ -154,6 +155,20 @@ def _capability_violations(
             schema = compile_schema(capabilities[name].options_schema)
             for violation in violations_against(schema, options):
                 yield Violation(where + violation.pointer, violation.message)
+
+
+def _approval_violations(
+    config: Mapping[str, Any], at: _At, capabilities: Mapping[str, Capability]
+) -> Iterator[Violation]:
+    """A name that is no tool's would leave the tool that was meant without approval."""
+    approvals, chosen = config.get("approvals"), config.get("capabilities")
+    if not isinstance(approvals, dict):
+        return
+    known = tools_of(chosen, capabilities) if isinstance(chosen, dict) else frozenset[str]()
+    for name in approvals.keys() - known:
+        there_are = ", ".join(sorted(known)) or "none"
+        message = f"names no tool of the agent's{did_you_mean(name, known)}; it has {there_are}"
+        yield Violation(pointer((*at, "approvals", name)), message)
 
 
 _LATER = "not available in this version; leave it out"

@@ -38,8 +38,8 @@ def doctor(
 ) -> None:
     """Look for what is wrong here.
 
-    Checks settings, tiers, PostgreSQL, roles, schema, partitions, binaries, folders, the clock and
-    the models' vendors. Ends with status 1 where something is.
+    Checks settings, tiers, PostgreSQL, roles, schema, partitions, binaries, folders, the clock, the
+    Mercure hub and the models' vendors. Ends with status 1 where something is.
 
     Example: chargehand doctor --json
     """
@@ -85,6 +85,7 @@ async def _all(data: Path | None, check_providers: bool) -> list[Check]:
     checks.append(Check("settings", "ok", "valid"))
     checks += [_tiers(settings), _binaries(settings), _data(settings), _workspaces(settings)]
     checks += [check async for check in _database(settings)]
+    checks += [check async for check in _mercure(settings)]
     return checks + await _providers(settings, check_providers)
 
 
@@ -183,6 +184,25 @@ async def _database(settings: "Settings") -> AsyncIterator[Check]:
                 return
             yield Check(f"postgresql, {name}", "wrong", "cannot be used", error.message)
             return
+
+
+async def _mercure(settings: "Settings") -> AsyncIterator[Check]:
+    """Whether the hub lets us publish, where one is set: it gets an update that nobody follows."""
+    url, secret = settings.mercure.url, settings.mercure.secret
+    if url is None or secret is None:
+        return
+    from chargehand.adapters.mercure import Mercure
+    from chargehand.executions.publishing import HubTrouble
+
+    hub = Mercure(url, secret.get_secret_value())
+    try:
+        await hub.check()
+    except HubTrouble as trouble:
+        yield Check("mercure hub", "wrong", f"{url}: {trouble.reason}", trouble.remedy)
+    else:
+        yield Check("mercure hub", "ok", f"{url} takes updates")
+    finally:
+        await hub.close()
 
 
 async def _providers(settings: "Settings", ask: bool) -> list[Check]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from chargehand.cli import completion, lists, live, options, output, runs
+from chargehand.cli.waits import told_of
 
 if TYPE_CHECKING:
     from chargehand_client import Chargehand, Execution
@@ -110,8 +111,12 @@ def show(run: Run, as_json: output.AsJson = False) -> None:
         execution = chargehand.execution(run)
     if as_json:
         output.print_document(execution.document)
-    else:
-        output.print_fields(execution.document)
+        return
+    output.print_fields(execution.document)
+    if execution.waiting_for is not None:
+        print()
+        for line in told_of(execution.waiting_for, execution.id):
+            print(output.visible(line))
 
 
 @options.command(executions)

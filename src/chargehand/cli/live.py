@@ -5,11 +5,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from chargehand.cli import options, output
+from chargehand.cli.waits import told_of
 
 if TYPE_CHECKING:
     from chargehand_client import Event, Execution, Run
 
 
+REQUESTS = ("input.requested", "approval.requested", "event.awaited")
 _TOLD_OTHERWISE = ("execution.taken_over", "execution.failed", "step.tool")
 """Lines of the log of which another event, or the end, has told already."""
 
@@ -30,7 +32,7 @@ def print_line(document: Any) -> None:
 
 def show_live(stream: "Run") -> "Execution":
     """Steps and answer as they come."""
-    live = Live()
+    live = Live(stream.id)
     live.line(f"run {stream.id}")
     for event in stream:
         live.show(event)
@@ -46,7 +48,8 @@ class Live:
     at the end, for what was streamed may be taken back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: str) -> None:
+        self._run = run
         self._steps = output.console(sys.stderr)
         self._streams = sys.stdout.isatty()
         self._within_line = False
@@ -70,6 +73,12 @@ class Live:
             return
         if isinstance(event, OutputReset):
             self._streamed = False
+        if event.type in REQUESTS:
+            # Also where only results are wanted: without an answer there is none.
+            self._tell("\n".join(told_of(event.data, self._run)), "bold yellow")
+        if event.type == "status.changed" and event.data.get("status") == "paused":
+            command = f"chargehand executions resume {self._run}"
+            self._tell(f"It is paused.\nresume with: {command}", "bold yellow")
         told = line_of(event)
         if told is not None:
             self.line(*told)

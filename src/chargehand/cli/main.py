@@ -23,6 +23,7 @@ from chargehand.cli import (
     output,
     runs,
     service,
+    steering,
     uploads,
 )
 
@@ -78,6 +79,7 @@ for command in (
 for noun, group in {
     "agents": agents.agents,
     "executions": executions.executions,
+    "events": steering.events,
     "uploads": uploads.uploads,
     "keys": keys.keys,
     "members": account.members,

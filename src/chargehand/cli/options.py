@@ -96,7 +96,7 @@ def _parameters(hidden: bool) -> dict[str, inspect.Parameter]:
     )
     quiet = typer.Option("--quiet", "-q", help="Only results and errors.", hidden=hidden)
     no_color = typer.Option("--no-color", help="No escape codes, as NO_COLOR=1.", hidden=hidden)
-    yes = typer.Option("--yes", "-y", help="Delete without asking.", hidden=hidden)
+    yes = typer.Option("--yes", "-y", help="Do not ask.", hidden=hidden)
     found = {
         "profile": (Annotated[str | None, profile], None),
         "quiet": (Annotated[bool, quiet], False),

@@ -20,7 +20,7 @@ from chargehand.catalog import routes as catalog
 from chargehand.catalog.availability import Availabilities, NothingConnected
 from chargehand.catalog.checks import RecentChecks
 from chargehand.entrypoints.description import DescribedApi
-from chargehand.executions import live_routes, socket_routes
+from chargehand.executions import control_routes, live_routes, socket_routes
 from chargehand.executions import routes as executions
 from chargehand.executions.live import Bells, Feed
 from chargehand.executions.topics import Topics
@@ -33,7 +33,7 @@ from chargehand.tenancy.caller import Caller
 from chargehand.tenancy.dependencies import require
 from chargehand.tenancy.keys import KeyCache
 from chargehand.tenancy.open_connections import OpenConnections
-from chargehand.tenancy.subscription_tokens import SubscriptionTokens
+from chargehand.tenancy.subscription_tokens import OtherHub, SubscriptionTokens
 from chargehand.tenancy.tiers import Tiers
 from chargehand.web import outages, problems
 from chargehand.web.cross_origin import CrossOrigin
@@ -57,6 +57,8 @@ class ApiParts:
     bells: Bells
     doorbell: Doorbell
     availabilities: Availabilities = field(default_factory=NothingConnected)
+    other_hub: OtherHub | None = None
+    """Where the holders of subscription tokens are sent instead of to ``HUB``."""
     cors_origins: frozenset[str] = frozenset()
     """Whose pages may follow topics (with a subscription token)."""
     longest_stream_s: float = 3600
@@ -114,11 +116,22 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.connected = parts.installed.providers
     app.state.checks = RecentChecks(parts.availabilities)
     app.state.topics = Topics(parts.feed, parts.database)
-    app.state.subscription_tokens = SubscriptionTokens(parts.database, parts.key_cache)
+    app.state.subscription_tokens = SubscriptionTokens(
+        parts.database, parts.key_cache, parts.other_hub
+    )
     app.state.open_connections = open_connections
     problems.install(app)
     outages.install(app)
-    for feature in (tenancy, catalog, agents, storage, executions, live_routes, socket_routes):
+    for feature in (
+        tenancy,
+        catalog,
+        agents,
+        storage,
+        executions,
+        control_routes,
+        live_routes,
+        socket_routes,
+    ):
         app.include_router(feature.router)
     _add_description(app)
     _add_health(app, parts.database)

@@ -9,15 +9,18 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
 
 from chargehand.entrypoints.timers import serve_timers
 from chargehand.executions import recovery
+from chargehand.executions.answers import expire
 from chargehand.executions.endings import Ending, finish
 from chargehand.executions.leases import LeaseLost
 from chargehand.executions.live import WAKE_CHANNEL, Bells
+from chargehand.executions.publishing import Publishing
 from chargehand.kernel import jobs
 from chargehand.kernel.bells import Listener
 from chargehand.kernel.database import TROUBLES, Database
@@ -56,6 +59,7 @@ class Worker:
     lease_s: float
     max_losses: int = 3
     call_policy: CallPolicy = field(default_factory=CallPolicy)
+    publishing: Publishing | None = None
     drain_s: float = 20.0
     """How long a step in hand may go on once the worker has been told to end."""
     name: str = field(default_factory=worker_name)
@@ -111,7 +115,7 @@ class Worker:
                 del self.held[execution]
 
     async def _take_steps(self, run: Run) -> None:
-        toolset = Toolset(run.config.capabilities, self.tools)
+        toolset = Toolset(run.config.capabilities, self.tools, of_caller=run.client_tools)
         outside = Outside(
             self.database,
             self.bells,
@@ -192,11 +196,23 @@ class Worker:
                 async with self.database.across() as connection:
                     swept = await recovery.sweep(connection, pause=SWEEP_PAUSE)
                     woken = await recovery.woken(connection, list(self.held))
+                    late = await recovery.run_out(connection)
+                for row in late:
+                    swept += await self._expire(row)
                 if swept:
                     self.doorbell.ring()
                 for execution in woken:
                     if (run := self.held.get(execution)) is not None:
                         run.interrupt()
+
+    async def _expire(self, row: Any) -> bool:
+        """Do what a wait says of its deadline, unless it has been answered meanwhile."""
+        execution = ExecutionId(row["execution_id"])
+        async with self.database.hot(row["organization_id"]) as connection:
+            expired = await expire(connection, execution)
+        if expired:
+            self.bells.new_events(execution, row["user_id"])
+        return expired
 
 
 @contextlib.contextmanager
@@ -232,6 +248,7 @@ async def serve(
             worker.drop_leases(),
             worker.sweep(),
             serve_timers(worker.database),
+            *([worker.publishing.serve()] if worker.publishing is not None else []),
         )
     ]
     on_ready(worker.name)

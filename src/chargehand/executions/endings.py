@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chargehand.executions import admission
 from chargehand.executions.leases import Lease, require_events, require_lease
 from chargehand.executions.log_lines import AS_EVENT
 from chargehand.executions.states import Status
@@ -27,6 +28,7 @@ class Ending:
     error_code: str | None = None
     error_message: str | None = None
     error_details: Mapping[str, Any] | None = None
+    force_killed: bool = False
 
     def error(self) -> dict[str, Any] | None:
         if self.error_code is None:
@@ -41,7 +43,8 @@ class Ending:
 FINISH = f"""
 with fence as (
     delete from live_executions
-     where execution_id = $1 and (epoch = $2 and status = 'running' or $3) returning *
+     where execution_id = $1 and (epoch = $2 and status = 'running' or $3)
+    returning *, slot as held_slot
 ), execution as (
     update executions e
        set status = $4, steps = fence.last_step, model_attempts = fence.model_attempts,
@@ -51,7 +54,7 @@ with fence as (
            output_tokens = fence.output_tokens, reasoning_tokens = fence.reasoning_tokens,
            cost = fence.cost, unpriced = fence.unpriced, chunk = fence.chunk,
            finish_reason = $5, provider_response_id = $6, error_code = $7, error_message = $8,
-           error_details = $9, completed_at = $10, updated_at = $10
+           error_details = $9, completed_at = $10, updated_at = $10, force_killed = $17
       from fence where e.id = fence.execution_id
     returning e.agent_id
 ), payload as (
@@ -78,18 +81,21 @@ with fence as (
            unnest(array['log', 'status.changed', 'done'],
                   array[told, totals || $12::jsonb, totals || $13::jsonb])
            with ordinality as e(type, data, n)
-), slot as (
-    update slots set active = active - 1 from fence
-     where slots.organization_id = fence.organization_id and slots.user_id = fence.user_id
-       and fence.slot
+), slot as ({admission.GIVEN_BACK}
+), wait as (
+    insert into waits (execution_id, seq, organization_id, kind, message_seq, call_id, request,
+        outcome, opened_at, closed_at)
+    select execution_id, wait_seq, organization_id, wait_kind, (wait ->> 'message_seq')::integer,
+           wait ->> 'call_id', wait, 'withdrawn', (wait ->> 'opened_at')::timestamptz, $10
+      from fence where wait is not null
 ), outbox as (
     insert into outbox (organization_id, subject_id, type, data, at)
     select organization_id, $1, $16, jsonb_build_object('execution_id', $1::text, 'status',
                $4::text, 'cost', cost::text, 'error_code', $7::text), $10
       from fence
 )
-select last_event from fence
-"""  # noqa: S608 - the only part put in is a constant of log_lines
+select last_event, organization_id, user_id, {admission.LINE} from fence
+"""  # noqa: S608 - the only parts put in are constants
 
 OUTBOX_TYPES: dict[Status, str] = {
     "completed": "AgentExecutionCompleted",
@@ -137,6 +143,7 @@ async def _finish(
         "error" if ending.status == "failed" else "info",
         text,
         OUTBOX_TYPES[ending.status],
+        ending.force_killed,
     )
     if row is not None:
         # A statement of its own: FINISH may have waited for the very signal that it is to settle.
@@ -145,4 +152,6 @@ async def _finish(
             execution,
             at,
         )
+        if row["line"]:
+            await admission.admit_next(connection, row)
     return row

@@ -27,6 +27,10 @@ class EventType(NamedTuple):
 CLAIMED = "a worker begins or goes on with the run"
 HANDED_OVER = "a worker gives the run back to its queue"
 ENDED = "the run has ended"
+ASKED = "`kind` is `input`"
+ASKED_FOR_MORE = "the answer is to be of some form"
+CALLED = "`kind` is `tools`"
+FILTERED = "the payload matters"
 
 _STEP = EventField("step_number", "integer", "The step's number in the run, from 1.")
 _STEP_KIND = EventField("step_type", "string", "`model` or `tool`.")
@@ -38,6 +42,23 @@ _TOKENS = EventField("token_usage", "integer", "Tokens so far, input and output 
 _STEPS_AGAIN = EventField("steps", "integer", "The same as `step_count`.")
 _COST = EventField("cost", "string", "An exact decimal, in the execution's currency.")
 _USAGE = EventField("usage", "object", "The tokens in detail, as `TokenCounts` of the routes.")
+_CALLS = EventField("calls", "list of objects", "`call_id`, `tool_name` and `arguments` of each.")
+
+
+def _wait(*kinds: str) -> tuple[EventField, ...]:
+    """The fields of every event that tells of an open wait of one of these kinds."""
+    named = " or ".join(f"`{kind}`" for kind in kinds)
+    return (
+        EventField("wait", "integer", "The number of the wait; answers can name it."),
+        EventField("kind", "string", f"{named}, as in `waiting_for` of the execution."),
+        EventField("call_id", "string", "The model's id of the call that waits."),
+        EventField("opened_at", "string", "Since when it waits."),
+        EventField("deadline_at", "string or null", "Until when it waits; null: for ever."),
+        EventField(
+            "on_deadline", "string or null", "What happens then: `fail`, `continue` or `cancel`."
+        ),
+    )
+
 
 EVENT_TYPES = (
     EventType(
@@ -120,6 +141,40 @@ EVENT_TYPES = (
         "The text of this step so far is void; what follows begins it anew.",
         (EventField("reason", "string", "Why, for people."),),
         in_user_topic=False,
+    ),
+    EventType(
+        "input.requested",
+        "The run waits for an answer to its question, or for results of the tools of its caller.",
+        (
+            *_wait("input", "tools"),
+            EventField("question", "string", "What the agent asks.", ASKED),
+            EventField("answer_schema", "object", "JSON Schema of the answer.", ASKED_FOR_MORE),
+            _CALLS._replace(when=CALLED),
+        ),
+    ),
+    EventType(
+        "approval.requested",
+        "The run waits until persons have approved, or one has denied, a call of a tool.",
+        (
+            *_wait("approval"),
+            _CALLS._replace(meaning="The call, with `call_id`, `tool_name` and `arguments`."),
+            EventField(
+                "reason",
+                "string",
+                "`needs_approval`: the agent's configuration says so; `interrupted`: the call was "
+                "cut short, and may have had its effect.",
+            ),
+            EventField("persons", "integer", "How many different persons must approve."),
+        ),
+    ),
+    EventType(
+        "event.awaited",
+        "The run waits for an event of the organization, because its model asked to.",
+        (
+            *_wait("event"),
+            EventField("event_type", "string", "The type of the event."),
+            EventField("filter", "object", "What its payload must have.", FILTERED),
+        ),
     ),
     EventType(
         "log",

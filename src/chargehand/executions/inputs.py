@@ -1,6 +1,6 @@
 """What a caller may send to a run: text, JSON, or a list of blocks (SPEC EXE-2, EXE-19)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 from uuid import UUID
 
@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from chargehand.agents.configuration import AgentConfig
-from chargehand.agents.jsonschema import compile_schema, violations_against
+from chargehand.agents.jsonschema import compile_schema, schema_violations, violations_against
 from chargehand.catalog.models import find_model
 from chargehand.kernel.errors import Invalid, Violation, pointer
 from chargehand.kernel.storable import storable_violations
@@ -74,6 +74,38 @@ def require_storable(request: Mapping[str, Any]) -> None:
         size = len(orjson.dumps(request[name]))
         if size > limit:
             _refuse([Violation(f"/{name}", f"has {size:,} bytes of at most {limit:,}")])
+
+
+def check_tools(tools: Sequence[Any], own: Collection[str]) -> None:
+    """Raise InvalidInput for the caller's tools that are not usable: names twice, wrong schemas.
+
+    ``own`` are the tools that the agent has itself.
+    """
+    found = list[Violation]()
+    names = set[str]()
+    for index, tool in enumerate(tools):
+        if tool.name in names:
+            found.append(Violation(f"/tools/{index}/name", f"names {tool.name} a second time"))
+        if tool.name in own:
+            text = f"is {tool.name}, a tool of the agent itself; choose another name"
+            found.append(Violation(f"/tools/{index}/name", text))
+        names.add(tool.name)
+        found += schema_violations(tool.parameters, ("tools", index, "parameters"))
+        if tool.parameters.get("type") != "object":
+            at = f"/tools/{index}/parameters/type"
+            found.append(Violation(at, "must be object: arguments are one"))
+    if found:
+        _refuse(found)
+
+
+def require_storable_answer(answer: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for an answer that cannot be stored, or is larger than an input."""
+    if found := storable_violations(answer):
+        _refuse(found)
+    for name, value in answer.items():
+        size = len(orjson.dumps(value))
+        if size > MAX_INPUT_BYTES:
+            _refuse([Violation(f"/{name}", f"has {size:,} bytes of at most {MAX_INPUT_BYTES:,}")])
 
 
 def _require_fit(document: Any, schema: Mapping[str, Any]) -> None:

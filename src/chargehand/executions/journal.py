@@ -17,7 +17,6 @@ from uuid import UUID
 
 from chargehand.executions.leases import Lease, require_events, require_lease
 from chargehand.executions.log_lines import AS_EVENT
-from chargehand.kernel import jobs
 from chargehand.kernel.clock import now
 from chargehand.kernel.database import Connection
 from chargehand.kernel.identifiers import ExecutionId, OrganizationId
@@ -200,9 +199,9 @@ with fence as (
     insert into steps (execution_id, seq, organization_id, epoch, kind, call_id, tool_name,
         provider, model, attempts, has_tool_calls, tool_names, finish_reason,
         provider_response_id, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
-        reasoning_tokens, cost, error, started_at, completed_at)
+        reasoning_tokens, cost, error, started_at, completed_at, state)
     select $1, $4, organization_id, epoch, $24, $23, $25, $26, $27, $28, $29, $30, $31, $32,
-           $16, $17, $18, $19, $20, $21, $33, $34, $3
+           $16, $17, $18, $19, $20, $21, $33, $34, $3, $37
       from fence
 )
 select wake_seq > handled_seq as woken, wake_seq, last_message, cost, input_tokens, output_tokens,
@@ -219,6 +218,7 @@ async def record_step(
     *,
     messages: Sequence[Any],
     state: Mapping[str, Any],
+    changed: bool = True,
     usage: Sequence[UsageRecord] = (),
     events: Sequence[Event] = (),
     logs: Sequence[Log] = (),
@@ -226,6 +226,7 @@ async def record_step(
 ) -> Any:
     """Checkpoint one step: with it its messages, state, usage, events, log and effect.
 
+    The step keeps the state too where it ``changed``, for runs that are forked from it.
     Returns the fence's row (``woken``, totals). Raises LeaseLost or EventsLost; then nothing may be
     committed.
     """
@@ -268,6 +269,7 @@ async def record_step(
         step.started_at,
         effect.state,
         STATE_SCHEMA,
+        state if changed else None,
     )
     require_lease(row, lease)
     require_events(row["base_event"], lease, adding=len(logs) + len(events))
@@ -348,53 +350,3 @@ async def append_events(
     )
     require_lease(row, lease)
     require_events(row["base_event"], lease, adding=len(events))
-
-
-HAND_OVER = f"""
-with fence as (
-    update live_executions
-       set status = 'pending', owner = null, lease_expires_at = null,
-           ready_at = clock_timestamp(), enqueued_at = clock_timestamp(),
-           last_event = last_event + 1, chunk = chunk + $5
-     where execution_id = $1 and epoch = $2 and status = 'running' returning *
-), job as (
-    {jobs.INSERT} select priority, queue, $4, 'queued' from fence returning id
-), claim as (
-    insert into claims (execution_id, epoch, event, organization_id, worker, at)
-    select $1, epoch, 'released', organization_id, $6, clock_timestamp() from fence
-), event as (
-    insert into events (execution_id, seq, organization_id, user_id, epoch, type, data, at)
-    select $1, last_event, organization_id, user_id, epoch, 'status.changed',
-           jsonb_build_object('status', 'pending', 'step_count', last_step, 'token_usage',
-               input_tokens + output_tokens, 'completed_at', null, 'epoch', epoch,
-               'reason', $7::text), $3
-      from fence
-), execution as (
-    update executions e set status = 'pending', chunk = fence.chunk, updated_at = $3
-      from fence where e.id = fence.execution_id
-)
-select job.id, last_event - 1 as base_event from fence, job
-"""  # noqa: S608 - the only part put in is a constant of kernel.jobs
-
-
-async def hand_over(
-    connection: Connection, lease: Lease, *, reason: Literal["chunk", "drain"]
-) -> None:
-    """Give the run back to its queue between two steps. Raises LeaseLost or EventsLost."""
-    row = await connection.fetchrow(
-        HAND_OVER,
-        lease.execution_id,
-        lease.epoch,
-        now(),
-        jobs.payload_of(lease.organization_id, lease.execution_id),
-        1 if reason == "chunk" else 0,
-        lease.worker,
-        reason,
-    )
-    require_lease(row, lease)
-    require_events(row["base_event"], lease, adding=1)
-    await connection.execute(
-        "update live_executions set job_id = $2 where execution_id = $1",
-        lease.execution_id,
-        row["id"],
-    )

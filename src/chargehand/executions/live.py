@@ -194,6 +194,16 @@ async def is_over(database: Database, organization: OrganizationId, execution: E
         )
 
 
+async def rests(database: Database, organization: OrganizationId, execution: ExecutionId) -> bool:
+    """Whether the run has ended, or waits for something, or is paused."""
+    async with database.hot(organization) as connection:
+        return not await connection.fetchval(
+            "select exists (select from live_executions where execution_id = $1 "
+            "and status in ('pending', 'running'))",
+            execution,
+        )
+
+
 async def wait_until_done(
     database: Database,
     feed: Feed,
@@ -201,11 +211,11 @@ async def wait_until_done(
     execution: ExecutionId,
     timeout_s: float,
 ) -> bool:
-    """Wait for a run's end; False if it has not come after ``timeout_s``."""
+    """Wait until a run has ended or waits itself; False if it has not after ``timeout_s``."""
     try:
         async with asyncio.timeout(timeout_s):
             with feed.watching_run(execution) as watch:
-                while not await is_over(database, organization, execution):
+                while not await rests(database, organization, execution):
                     if watch.ended:
                         return False
                     await watch.rung(POLL_S)

@@ -172,9 +172,13 @@ async def _subscription(
     response.headers["Cache-Control"] = "no-store"
     return Subscription(
         token=await tokens.make(caller, str(topic)),
-        hub_url=str(request.base_url) + router.prefix.removeprefix("/") + "/hub",
+        hub_url=tokens.other_hub.url if tokens.other_hub is not None else _own_hub(request),
         topic=str(topic),
     )
+
+
+def _own_hub(request: Request) -> str:
+    return str(request.base_url) + router.prefix.removeprefix("/") + "/hub"
 
 
 def _user_topic(caller: Caller, user: UUID | None) -> UserTopic:

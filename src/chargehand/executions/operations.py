@@ -1,21 +1,26 @@
-"""Start and cancel runs, inside a caller's transaction; raw SQL, because this is the hot path."""
+"""Start runs, inside a caller's transaction; raw SQL, because this is the hot path."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from chargehand.agents.installed import AVAILABLE, Capability, tools_of
 from chargehand.agents.runnable import RunnableVersion, resolve_for_run
 from chargehand.executions import journal
-from chargehand.executions.endings import Ending, finish_unowned
-from chargehand.executions.inputs import MediaBlock, TextBlock, check_input, require_storable
+from chargehand.executions.inputs import (
+    MediaBlock,
+    TextBlock,
+    check_input,
+    check_tools,
+    require_storable,
+)
 from chargehand.executions.log_lines import AS_EVENT
 from chargehand.executions.schemas import ExecuteRequest
-from chargehand.executions.states import TERMINAL, Status, require_move
 from chargehand.kernel import jobs
 from chargehand.kernel.clock import now
 from chargehand.kernel.database import Connection
@@ -54,27 +59,33 @@ class Started:
 
 START = f"""
 with slot as (
-    insert into slots as s (organization_id, user_id, active) values ($2, $3, 1)
+    insert into slots as s (organization_id, user_id, active, allowed)
+    values ($2, $3, $22::integer, $4)
     on conflict (organization_id, user_id)
-        do update set active = s.active + 1 where s.active < $4
+        do update set active = s.active + $22, allowed = $4 where $22 = 0 or s.active < $4
     returning active
 ), job as (
-    {jobs.INSERT} select 0, $5, $6, 'queued' from slot returning id
+    {jobs.INSERT} select 0, $5, $6, 'queued' from slot where $22 = 1 returning id
 ), live as (
     insert into live_executions (execution_id, organization_id, user_id, status, queue, ready_at,
-        enqueued_at, job_id, slot, last_event, last_log, state_schema, state)
-    select $1, $2, $3, 'pending', $5, clock_timestamp(), clock_timestamp(), job.id, true, 2, 1,
-           $7, '{{}}' from job
+        enqueued_at, job_id, slot, last_event, last_log, last_message, state_schema, state,
+        wait_kind, wait, wait_deadline, wait_then, wait_seq)
+    select $1, $2, $3, $23, $5, coalesce($24::timestamptz, clock_timestamp()), clock_timestamp(),
+           (select id from job), $22 = 1, 2, 1, $25, $7, $26,
+           case when $27::jsonb is not null then 'event' end, $27, $28, $29,
+           $36 + case when $27::jsonb is null then 0 else 1 end from slot
 ), execution as (
     insert into executions (id, organization_id, agent_organization_id, agent_id,
         agent_version_id, agent_version, trigger_kind, trigger_id, user_id, api_key_id, end_user,
-        root_id, is_test, queue, status, warnings, metadata, created_at, updated_at)
-    select $1, $2, $8, $9, $10, $11, 'user', null, $3, $12, $13, $1, $14, $5, 'pending', $15,
-           $16, $17, $17 from slot
+        root_id, is_test, queue, status, warnings, metadata, created_at, updated_at, scheduled_at,
+        retry_of, forked_from, forked_at_step)
+    select $1, $2, $8, $9, $10, $11, $30, coalesce($31::uuid, $32::uuid), $3, $12, $13, $1, $14,
+           $5, $23, $15, $16, $17, $17, $24::timestamptz, $31::uuid, $32::uuid, $33 from slot
 ), payload as (
     insert into execution_payloads (execution_id, organization_id, config, input, variables,
-        workspace)
-    select $1, $2, (select config from agent_versions where id = $10), $18, $19, $20 from slot
+        workspace, tools)
+    select $1, $2, coalesce($34::jsonb, (select config from agent_versions where id = $10)), $18,
+           $19, $20, $35 from slot
 ), log as (
     insert into logs (execution_id, seq, organization_id, level, event_type, message, context, at)
     select $1, 1, $2, 'info', 'execution.accepted', $21,
@@ -84,7 +95,7 @@ with slot as (
     insert into events (execution_id, seq, organization_id, user_id, epoch, type, data, at)
     select $1, n, $2, $3, 0, e.type, e.data, $17
       from log, unnest(array['log', 'status.changed'], array[told, jsonb_build_object('status',
-               'pending', 'step_count', 0, 'token_usage', 0, 'completed_at', null, 'epoch', 0)])
+               $23::text, 'step_count', 0, 'token_usage', 0, 'completed_at', null, 'epoch', 0)])
            with ordinality as e(type, data, n)
 ), outbox as (
     insert into outbox (organization_id, subject_id, type, data, at)
@@ -95,6 +106,25 @@ select active from slot
 """  # noqa: S608 - the only parts put in are constants
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The run that a new one goes on from: its conversation up to a step, and what was changed."""
+
+    retry_of: ExecutionId | None = None
+    forked_from: ExecutionId | None = None
+    forked_at_step: int | None = None
+    last_message: int = 0
+    last_wait: int = 0
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def kind(self) -> str:
+        return "retry" if self.retry_of else "fork" if self.forked_from else "user"
+
+
+NO_ORIGIN = Origin()
+
+
 async def start(
     connection: Connection,
     caller: Caller,
@@ -103,6 +133,7 @@ async def start(
     *,
     idempotency_key: str | None = None,
     draft: bool = False,
+    capabilities: Mapping[str, Capability] = AVAILABLE,
 ) -> Started:
     """Accept a run: checkpoint 0, its slot and its job, all or nothing.
 
@@ -112,30 +143,43 @@ async def start(
     require_storable(request.model_dump())
     execution = ExecutionId(new_id())
     if idempotency_key is not None:
-        earlier = await _remember(
-            connection, caller, idempotency_key, _digest(agent, request, draft), execution
+        earlier = await remember(
+            connection, caller, idempotency_key, _asked(agent, request, draft), execution
         )
         if earlier is not None:
             return Started(earlier, True, ())
     version = await resolve_for_run(connection, caller, agent, version=request.version, draft=draft)
     blocks = check_input(request.input, version.config)
+    check_tools(request.tools, tools_of(version.config.capabilities, capabilities))
     files = {
         **await _workspace_of(connection, caller, request),
-        **await _media_of(connection, caller, blocks),
+        **await media_of(connection, caller, blocks),
     }
-    await _insert(connection, caller, request, version, execution, files or None, draft)
+    await insert(connection, caller, request, version, execution, files or None, draft=draft)
     return Started(execution, False, tuple(version.warnings))
 
 
-async def _insert(
+async def insert(
     connection: Connection,
     caller: Caller,
     request: ExecuteRequest,
     version: RunnableVersion,
     execution: ExecutionId,
-    files: dict[str, Any] | None,
+    files: Mapping[str, Any] | None,
+    *,
     draft: bool,
+    origin: Origin = NO_ORIGIN,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
+    """Write checkpoint 0 of a run; ``config`` takes the place of the version's own.
+
+    One that is to begin later, or waits for an event, takes no slot yet. Raises SlotsTaken.
+    """
+    at = now()
+    scheduled = request.run_at if request.run_at is not None and request.run_at > at else None
+    wait, deadline = None, None
+    if request.await_event is not None:
+        wait, deadline = request.await_event.wait().opened(at)
     active = await connection.fetchval(
         START,
         execution,
@@ -154,11 +198,26 @@ async def _insert(
         draft,
         list(version.warnings),
         request.metadata,
-        now(),
+        at,
         request.input,
         request.variables,
         files,
         f"Accepted a run of {version.agent_slug} {version.number}.",
+        1 if wait is None and scheduled is None else 0,
+        "pending" if wait is None else "awaiting_event",
+        scheduled,
+        origin.last_message,
+        origin.state,
+        wait,
+        deadline,
+        request.await_event.on_deadline if request.await_event else None,
+        origin.kind,
+        origin.retry_of,
+        origin.forked_from,
+        origin.forked_at_step,
+        config,
+        [tool.model_dump() for tool in request.tools] or None,
+        origin.last_wait,
     )
     if active is None:
         raise SlotsTaken(
@@ -182,7 +241,7 @@ async def _workspace_of(
     return {"upload_id": str(upload_id), "files": upload.files}
 
 
-async def _media_of(
+async def media_of(
     connection: Connection, caller: Caller, blocks: Sequence[TextBlock | MediaBlock] | None
 ) -> dict[str, Any]:
     """Digest and media type of each file that a block names; also marks an input as blocks."""
@@ -211,11 +270,9 @@ def _no_upload(upload: UUID, kind: str, where: str) -> NotFound:
     )
 
 
-def _digest(agent: str, request: ExecuteRequest, draft: bool) -> bytes:
+def _asked(agent: str, request: ExecuteRequest, draft: bool) -> list[Any]:
     """What makes two requests the same; how the answer is wanted does not count."""
-    body = request.model_dump(mode="json", exclude={"mode", "timeout_s"})
-    document = [agent, draft, body]
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
+    return [agent, draft, request.model_dump(mode="json", exclude={"mode", "timeout_s"})]
 
 
 REMEMBER = """
@@ -230,13 +287,15 @@ returning execution_id
 """
 
 
-async def _remember(
-    connection: Connection, caller: Caller, key: str, digest: bytes, execution: ExecutionId
+async def remember(
+    connection: Connection, caller: Caller, key: str, asked: Sequence[Any], execution: ExecutionId
 ) -> ExecutionId | None:
-    """Bind the key to this run, or return the run that it is bound to.
+    """Bind the key to this run, or return the run that it is bound to; ``asked`` is JSON.
 
     A second request that comes while the first is being accepted waits here for its commit.
+    Raises IdempotencyKeyReused where something else was asked.
     """
+    digest = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
     owner = (caller.organization_id, caller.user_id, key)
     if await connection.fetchval(REMEMBER, *owner, digest, execution, now(), IDEMPOTENCY_WINDOW):
         return None
@@ -252,50 +311,3 @@ async def _remember(
             execution_id=str(row["execution_id"]),
         )
     return ExecutionId(row["execution_id"])
-
-
-async def request_cancel(connection: Connection, caller: Caller, execution: ExecutionId) -> Status:
-    """Cancel a run: at once where nobody runs it, else by a signal to its owner (SPEC EXE-6).
-
-    The caller has been found entitled to control it. Returns the state it is in now: ``cancelled``,
-    or ``running`` until its owner has aborted what is in flight. Raises InvalidTransition if it
-    has ended otherwise, ExecutionNotFound.
-    """
-    live = await connection.fetchrow(
-        "select status, wake_seq, lease_expires_at > clock_timestamp() as owned "
-        "from live_executions where execution_id = $1 for update",
-        execution,
-    )
-    if live is None:
-        return await _already_ended(connection, execution)
-    require_move(live["status"], "cancelled")
-    if live["owned"]:
-        await _signal_cancel(connection, caller, execution, live["wake_seq"] + 1)
-        return "running"
-    ending = Ending(status="cancelled", finish_reason="cancelled")
-    await finish_unowned(connection, execution, ending)
-    return "cancelled"
-
-
-async def _already_ended(connection: Connection, execution: ExecutionId) -> Status:
-    status = await connection.fetchval("select status from executions where id = $1", execution)
-    if status is None:
-        raise ExecutionNotFound(f"There is no execution {execution}.")
-    if status in TERMINAL and status != "cancelled":
-        require_move(status, "cancelled")
-    return status
-
-
-async def _signal_cancel(
-    connection: Connection, caller: Caller, execution: ExecutionId, seq: int
-) -> None:
-    await connection.execute(
-        "with live as (update live_executions set wake_seq = $2 where execution_id = $1 "
-        "returning organization_id) "
-        "insert into signals (execution_id, seq, organization_id, kind, created_by, created_at) "
-        "select $1, $2, organization_id, 'cancel', $3, $4 from live",
-        execution,
-        seq,
-        caller.user_id,
-        now(),
-    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from chargehand.executions import admission
 from chargehand.kernel import jobs
 from chargehand.kernel.database import Connection, Database
 from chargehand.kernel.identifiers import ExecutionId
@@ -63,11 +64,14 @@ returning l.execution_id
 async def sweep(connection: Connection, *, pause: timedelta, limit: int = 100) -> int:
     """Give every run that is due and has no job a new one; returns how many.
 
+    Before that, whoever waits in line is admitted where a slot is free.
+
     It is essential, not a nicety: a job can be taken while the lease of a dead owner is live, and
     a late finisher deletes the job of the live owner. A doubled job is harmless. ``pause`` keeps a
     run from being swept again before its job could be taken.
     """
-    return len(await connection.fetch(SWEEP, pause, limit))
+    admitted = await admission.admit_all(connection)
+    return admitted + len(await connection.fetch(SWEEP, pause, limit))
 
 
 async def reconcile_slots(database: Database) -> int:
@@ -102,3 +106,13 @@ async def _reconcile(connection: Connection, row: Any) -> int:
         *owner,
     )
     return int(answer.split()[-1])
+
+
+async def run_out(connection: Connection, *, limit: int = 100) -> Sequence[Any]:
+    """Organization, execution and user of waits past their deadline; a paused run's rests."""
+    return await connection.fetch(
+        "select organization_id, execution_id, user_id from live_executions "
+        "where wait_deadline < clock_timestamp() and status in ('awaiting_input', "
+        "'awaiting_event') order by wait_deadline limit $1",
+        limit,
+    )

@@ -1,4 +1,4 @@
-"""HTTP: start runs, look at them, follow them, cancel them (SPEC API-5)."""
+"""HTTP: start runs and look at them (SPEC API-5); ``control_routes`` steers them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,17 +8,18 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BeforeValidator, Field
 
+from chargehand.agents.installed import Installed
 from chargehand.agents.lookup import get_agent
 from chargehand.executions import listing, views
 from chargehand.executions.listing import Filters
-from chargehand.executions.live import Bells, Feed, wait_until_done
+from chargehand.executions.live import Feed, wait_until_done
 from chargehand.executions.live_routes import stream
-from chargehand.executions.operations import Started, request_cancel, start
+from chargehand.executions.operations import Started, start
 from chargehand.executions.schemas import ExecuteRequest, ExecutionView, LogView, StepView
 from chargehand.executions.states import Status
 from chargehand.executions.topics import Topics
 from chargehand.kernel.database import Database
-from chargehand.kernel.identifiers import ExecutionId, UserId
+from chargehand.kernel.identifiers import ExecutionId
 from chargehand.kernel.jobs import Doorbell
 from chargehand.tenancy.caller import Caller
 from chargehand.tenancy.dependencies import DatabaseDep, GuardedRoute, SessionDep, require
@@ -52,6 +53,7 @@ ExecutionPath = Annotated[UUID, Path(description="The execution's id.")]
 Reader = Annotated[Caller, Depends(require("executions:read"))]
 Starter = Annotated[Caller, Depends(require("agents:execute", role="member"))]
 Writer = Annotated[Caller, Depends(require("executions:write", role="member"))]
+"""For the routes that steer a run: ``control_routes``."""
 Tester = Annotated[Caller, Depends(require("agents:write", role="member"))]
 
 STARTED: dict[int | str, dict[str, Any]] = {
@@ -135,14 +137,21 @@ async def _start(
     *,
     draft: bool,
 ) -> Response:
+    installed: Installed = request.app.state.installed
     async with database.hot(caller.organization_id) as connection:
         started = await start(
-            connection, caller, agent, body, idempotency_key=idempotency_key, draft=draft
+            connection,
+            caller,
+            agent,
+            body,
+            idempotency_key=idempotency_key,
+            draft=draft,
+            capabilities=installed.capabilities,
         )
     doorbell: Doorbell = request.app.state.doorbell
     if not started.replayed:
         doorbell.ring()
-    headers = _headers(started)
+    headers = headers_of(started)
     if body.mode == "stream":
         topics: Topics = request.app.state.topics
         holder = Admitted(caller)
@@ -152,10 +161,10 @@ async def _start(
         await wait_until_done(
             database, feed, caller.organization_id, started.execution_id, body.timeout_s
         )
-    return await _answer(database, caller, started.execution_id, headers)
+    return await answer(database, caller, started.execution_id, headers)
 
 
-def _headers(started: Started) -> dict[str, str]:
+def headers_of(started: Started) -> dict[str, str]:
     headers = {
         "X-Execution-Id": str(started.execution_id),
         "Location": f"/api/v1/executions/{started.execution_id}",
@@ -165,12 +174,18 @@ def _headers(started: Started) -> dict[str, str]:
     return headers
 
 
-async def _answer(
-    database: Database, caller: Caller, execution: ExecutionId, headers: dict[str, str]
+async def answer(
+    database: Database,
+    caller: Caller,
+    execution: ExecutionId,
+    headers: dict[str, str],
+    *,
+    status: int | None = None,
 ) -> Response:
+    """The execution as it is now: with 200 where it has ended, else 202, or as ``status`` says."""
     async with database.transaction(caller.organization_id) as session:
         found = await views.view(session, caller, execution)
-    status = 200 if views.is_over(found.status) else 202
+    status = status or (200 if views.is_over(found.status) else 202)
     return JSONResponse(found.model_dump(mode="json"), status, headers=headers)
 
 
@@ -264,28 +279,3 @@ async def list_execution_logs(
 ) -> list[LogView]:
     await views.find_controlled(session, caller, execution_id)
     return await views.list_logs(session, execution_id, after=after_id, limit=limit)
-
-
-@router.post(
-    "/executions/{execution_id}/cancel",
-    operation_id="cancel_execution",
-    summary="Cancel it: at once, or within 2 s where it runs",
-    response_model=ExecutionView,
-    responses={
-        202: {"model": ExecutionView, "description": "Its worker is aborting it."},
-        **errors("ExecutionNotFound", "InsufficientPermissions", "InvalidTransition"),
-    },
-)
-async def cancel_execution(
-    execution_id: ExecutionPath, request: Request, caller: Writer, database: DatabaseDep
-) -> Response:
-    async with database.transaction(caller.organization_id) as session:
-        run, _, _ = await views.find_controlled(session, caller, execution_id)
-    execution = ExecutionId(execution_id)
-    async with database.hot(caller.organization_id) as connection:
-        status = await request_cancel(connection, caller, execution)
-    bells: Bells = request.app.state.bells
-    bells.wake_owner(execution)
-    # Where its owner is still to end it, no event has been written yet.
-    bells.new_events(execution, UserId(run.user_id) if status == "cancelled" else None)
-    return await _answer(database, caller, execution, {})

@@ -90,6 +90,7 @@ class ExecutionPayload(Row):
     variables: Mapped[dict[str, Any]] = mapped_column(JSONB)
     workspace: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     output: Mapped[Any | None] = mapped_column(JSONB)
+    tools: Mapped[list[Any] | None] = mapped_column(JSONB)
 
 
 class LiveExecution(Row):
@@ -100,6 +101,12 @@ class LiveExecution(Row):
     execution_id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]
     owner: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    wait_kind: Mapped[str | None] = mapped_column(Text)
+    wait: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    wait_seq: Mapped[int]
+    wait_deadline: Mapped[datetime | None] = mapped_column(_Time)
+    wait_then: Mapped[str | None] = mapped_column(Text)
     epoch: Mapped[int]
     last_event: Mapped[int]
     last_step: Mapped[int]
@@ -143,6 +150,7 @@ class Step(Row):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     started_at: Mapped[datetime] = mapped_column(_Time)
     completed_at: Mapped[datetime] = mapped_column(_Time)
+    state: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
 
 class LogEntry(Row):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -15,8 +16,10 @@ from chargehand.executions.schemas import (
     ExecutionTrigger,
     ExecutionView,
     LogView,
+    OriginView,
     StepView,
     TokenCounts,
+    WaitView,
 )
 from chargehand.executions.states import TERMINAL
 from chargehand.executions.tables import (
@@ -26,6 +29,7 @@ from chargehand.executions.tables import (
     LogEntry,
     Step,
 )
+from chargehand.executions.waits import open_calls
 from chargehand.kernel.clock import milliseconds_between, now
 from chargehand.kernel.errors import Denied
 from chargehand.tenancy.caller import Caller
@@ -88,7 +92,18 @@ async def view(session: AsyncSession, caller: Caller, execution_id: UUID) -> Exe
     execution, live, agent = await find(session, caller, execution_id)
     whole = may_control(caller, execution, agent)
     payload = await session.get(ExecutionPayload, execution_id) if whole else None
-    return view_of(execution, live, payload, whole=whole)
+    cost = await _origin_cost(session, execution)
+    return view_of(execution, live, payload, whole=whole, origin_cost=cost)
+
+
+async def _origin_cost(session: AsyncSession, execution: Execution) -> Decimal | None:
+    """What the run that this one goes on from has cost so far."""
+    origin = execution.retry_of or execution.forked_from
+    if origin is None:
+        return None
+    live = await session.get(LiveExecution, origin)
+    found = live or await session.get(Execution, origin)
+    return None if found is None else found.cost
 
 
 async def list_steps(
@@ -136,12 +151,16 @@ def view_of(
     payload: ExecutionPayload | None,
     *,
     whole: bool,
+    origin_cost: Decimal | None = None,
 ) -> ExecutionView:
     """``whole`` is for who may control the run; lists leave the payload out for everybody."""
     counted: Execution | LiveExecution = live if live is not None else execution
     return ExecutionView.model_validate(
         {
             **{name: getattr(execution, name) for name in _SAME},
+            "waiting_for": _waiting_for(live) if whole and live is not None else None,
+            "pause_reason": execution.pause_reason if whole else None,
+            "origin": _origin(execution, origin_cost),
             "trigger": ExecutionTrigger(kind=execution.trigger_kind, id=execution.trigger_id),
             "input": payload.input if payload else None,
             "variables": payload.variables if payload else None,
@@ -161,6 +180,42 @@ def view_of(
     )
 
 
+def _waiting_for(live: LiveExecution) -> WaitView | None:
+    if live.wait is None:
+        return None
+    wait = live.wait
+    calls = open_calls(wait) if live.wait_kind == "tools" else wait.get("calls", [])
+    return WaitView.model_validate(
+        {
+            "wait": live.wait_seq,
+            "kind": live.wait_kind,
+            "question": wait.get("question"),
+            "answer_schema": wait.get("answer_schema"),
+            "calls": [dict(call) for call in calls],
+            "reason": wait.get("reason"),
+            "persons": wait.get("persons"),
+            "approvals": wait.get("approvals", []),
+            "event_type": wait.get("event_type"),
+            "filter": wait.get("filter") or {},
+            "opened_at": wait["opened_at"],
+            "deadline_at": live.wait_deadline,
+            "on_deadline": live.wait_then if live.wait_deadline else None,
+        }
+    )
+
+
+def _origin(execution: Execution, cost: Decimal | None) -> OriginView | None:
+    origin = execution.retry_of or execution.forked_from
+    if origin is None:
+        return None
+    return OriginView(
+        kind="retry" if execution.retry_of else "fork",
+        execution_id=origin,
+        step=execution.forked_at_step,
+        cost=None if cost is None else f"{cost:f}",
+    )
+
+
 _SAME = (
     "id",
     "agent_id",
@@ -174,8 +229,11 @@ _SAME = (
     "warnings",
     "queue",
     "is_test",
+    "force_killed",
     "created_at",
+    "scheduled_at",
     "started_at",
+    "paused_at",
     "completed_at",
     "updated_at",
 )

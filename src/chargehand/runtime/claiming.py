@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from pydantic_ai.messages import BinaryContent, ModelMessage, ModelResponse
+from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ModelResponse
 
 from chargehand.agents.configuration import stored_config
 from chargehand.executions import journal
 from chargehand.executions.endings import Ending, finish
 from chargehand.executions.journal import Event
 from chargehand.executions.leases import Lease
+from chargehand.executions.waits import START, Closed, Closings, WaitKind
 from chargehand.kernel.database import Connection, Database
 from chargehand.kernel.identifiers import ExecutionId, OrganizationId, UserId
-from chargehand.runtime.history import input_message, load, text_of
+from chargehand.runtime.history import input_message, load, text_of, with_event
 from chargehand.runtime.limits import deadline_from
 from chargehand.runtime.recording import starting
-from chargehand.runtime.runs import Run
+from chargehand.runtime.runs import OpenEffect, Run
 from chargehand.storage.operations import fetch_blobs
 from chargehand.usage.records import Spender
 
@@ -65,12 +67,16 @@ async def _load(
     lease = _lease(row, worker)
     execution = lease.execution_id
     payload = await connection.fetchrow(
-        "select input, workspace, config::text from execution_payloads where execution_id = $1",
+        "select input, workspace, tools, config::text from execution_payloads "
+        "where execution_id = $1",
         execution,
     )
     config = stored_config(payload["config"])
     files = payload["workspace"] or {}
     first = await _input(connection, lease.organization_id, payload["input"], files.get("media"))
+    closings = await _closings(connection, execution) if row["wait_seq"] else {}
+    if (awaited := closings.get(("event", *START))) is not None:
+        first = with_event(first, awaited.answer)
     messages = await _messages(connection, execution)
     said = [m for _, m in messages if isinstance(m, ModelResponse)]
     return Run(
@@ -79,6 +85,11 @@ async def _load(
         config=config,
         messages=[(0, first), *messages],
         state=row["state"],
+        stored_state=deepcopy(row["state"]),
+        closings=closings,
+        client_tools=payload["tools"] or (),
+        wake_seq=row["wake_seq"],
+        wait_seq=row["wait_seq"],
         open_effects=await _open_effects(connection, execution),
         workspace_files=files.get("files"),
         steps=row["last_step"],
@@ -137,13 +148,31 @@ async def _messages(
 
 async def _open_effects(
     connection: Connection, execution: ExecutionId
-) -> dict[tuple[int, str], str]:
+) -> dict[tuple[int, str], OpenEffect]:
     rows = await connection.fetch(
-        "select message_seq, call_id, tool_name from effects "
+        "select message_seq, call_id, idempotency_key, started_at from effects "
         "where execution_id = $1 and state = 'started'",
         execution,
     )
-    return {(row["message_seq"], row["call_id"]): row["tool_name"] for row in rows}
+    return {
+        (row["message_seq"], row["call_id"]): OpenEffect(row["idempotency_key"], row["started_at"])
+        for row in rows
+    }
+
+
+async def _closings(connection: Connection, execution: ExecutionId) -> Closings:
+    """How the waits ended; one for several calls counts for each of them. The last one holds."""
+    rows = await connection.fetch(
+        "select kind, message_seq, call_id, request, outcome, answer, closed_at from waits "
+        "where execution_id = $1 order by seq",
+        execution,
+    )
+    found = dict[tuple[WaitKind, int, str], Closed]()
+    for row in rows:
+        closed = Closed(row["outcome"], row["request"], row["answer"], row["closed_at"])
+        for call in row["request"].get("calls") or [{"call_id": row["call_id"]}]:
+            found[row["kind"], row["message_seq"], call["call_id"]] = closed
+    return found
 
 
 async def _input(
@@ -151,7 +180,7 @@ async def _input(
     organization: OrganizationId,
     document: Any,
     media: Mapping[str, Any] | None,
-) -> ModelMessage:
+) -> ModelRequest:
     """The first message; where the input is a list of blocks, with the files they name."""
     if media is None:
         return input_message(document, None)

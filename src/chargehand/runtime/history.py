@@ -40,6 +40,14 @@ def input_message(document: Any, media: Mapping[str, BinaryContent] | None) -> M
     return ModelRequest(parts=[UserPromptPart(text)])
 
 
+def with_event(first: ModelRequest, event: Mapping[str, Any] | None) -> ModelRequest:
+    """The first message, and behind it the event that the run waited for before it began."""
+    if event is None:
+        return first
+    text = "The awaited event has come:\n" + orjson.dumps(event).decode()
+    return replace(first, parts=[*first.parts, UserPromptPart(text)])
+
+
 def _block(block: Mapping[str, Any], media: Mapping[str, BinaryContent]) -> UserContent:
     return block["text"] if block["type"] == "text" else media[block["upload_id"]]
 

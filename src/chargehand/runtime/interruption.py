@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from chargehand.executions.leases import require_lease
 from chargehand.kernel.clock import now
-from chargehand.kernel.database import Connection
 from chargehand.runtime.runs import Outside, Run
 
 T = TypeVar("T")
@@ -47,19 +47,37 @@ async def interruptible(run: Run, out: Outside, work: Coroutine[Any, Any, T]) ->
 
 
 async def look_for_signals(run: Run, out: Outside) -> None:
-    """Act on what has come for this run since it was last looked at."""
+    """Act on what has come for this run since it was last looked at.
+
+    Raises CancelRequested, LeaseLost or Evicted; a pause is noted for after the step in hand.
+    """
     run.interrupted.clear()
     run.require_fresh_lease()
     if run.evicted:
         raise Evicted
     async with out.database.hot(run.lease.organization_id) as connection:
-        if await _cancelled(connection, run):
+        row = await connection.fetchrow(_SIGNALS, run.lease.execution_id, run.lease.epoch)
+        require_lease(row, run.lease)
+        run.wake_seq, kinds = row["wake_seq"], row["kinds"]
+        if "cancel" in kinds or "kill" in kinds:
             raise CancelRequested
+        run.pausing = kinds[-1:] == ["pause"]
+        if kinds and not run.pausing:
+            await connection.execute(_SETTLED, run.lease.execution_id, run.wake_seq, now())
 
 
-async def _cancelled(connection: Connection, run: Run) -> bool:
-    return await connection.fetchval(
-        "select exists (select from signals where execution_id = $1 and kind = 'cancel' "
-        "and handled_at is null)",
-        run.lease.execution_id,
-    )
+_SIGNALS = """
+select wake_seq, array(select kind from signals where execution_id = $1 and handled_at is null
+    order by seq) as kinds
+  from live_executions where execution_id = $1 and epoch = $2 and status = 'running'
+"""
+
+# A pause that was withdrawn in time: nothing is left to be done.
+_SETTLED = """
+with live as (
+    update live_executions set handled_seq = $2 where execution_id = $1 and wake_seq = $2
+    returning execution_id
+)
+update signals set handled_at = $3 from live
+ where signals.execution_id = live.execution_id and handled_at is null
+"""

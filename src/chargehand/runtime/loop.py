@@ -1,7 +1,8 @@
 """The loop of a run: turn after turn, each step checkpointed, until it is done or not ours.
 
     advance ── next_move ──┬─ CallModel ── model step ──┬─ record_step ── next_move …
-                           └─ CallTool ── tool step ────┘      └─ finish, with the last answer
+                           └─ CallTool ──┬─ tool step ──┘      └─ finish, with the last answer
+                                         └─ park, until what the call waits for has come
 
 A step that is recorded is never taken again; one that was cut short is taken again by whoever
 claims the run next, except a tool call with an effect that must not be repeated.
@@ -12,7 +13,7 @@ from typing import Literal
 import structlog
 
 from chargehand.executions.endings import Ending, finish
-from chargehand.executions.journal import hand_over
+from chargehand.executions.parking import hand_over
 from chargehand.kernel.clock import now
 from chargehand.runtime import limits
 from chargehand.runtime.decide import CallTool, next_move
@@ -21,6 +22,7 @@ from chargehand.runtime.model_step import take_model_step
 from chargehand.runtime.recording import partial_ending
 from chargehand.runtime.retelling import journalled
 from chargehand.runtime.runs import Outside, Run
+from chargehand.runtime.setting_aside import pause
 from chargehand.runtime.tool_step import take_tool_step
 from chargehand.runtime.toolset import Toolset
 from chargehand.runtime.workspaces import Workspace
@@ -29,7 +31,7 @@ log = structlog.get_logger()
 
 
 async def advance(run: Run, toolset: Toolset, workspace: Workspace | None, out: Outside) -> None:
-    """Take steps until the run has ended, or is handed over.
+    """Take steps until the run has ended, waits, is paused, or is handed over.
 
     Raises LeaseLost as soon as the run is not ours any more; then nothing has been written since.
     """
@@ -55,6 +57,10 @@ async def _take_steps(
         if (reason := _why_end(run)) is not None:
             await _fail(run, out, *reason)
             return
+        if run.pausing:
+            if await pause(run, out):
+                return
+            continue
         if (cause := _why_hand_over(run, out)) is not None:
             await _hand_over(run, out, cause)
             return

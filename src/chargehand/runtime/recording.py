@@ -1,6 +1,7 @@
 """Checkpoint a step: one transaction, with the events that tell of it (SPEC EXE-4, EXE-10)."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any
 
@@ -52,6 +53,7 @@ async def record(
             step,
             messages=[dump(message) for message in added],
             state=run.state,
+            changed=run.state != run.stored_state,
             usage=usage,
             events=events,
             logs=[_log_of(step)],
@@ -63,6 +65,7 @@ async def record(
 
     row = await journalled(run, out.database, write)
     run.messages, run.text_left = numbered, False
+    run.stored_state = deepcopy(run.state)
     run.steps, run.steps_in_chunk, run.losses = step.seq, run.steps_in_chunk + 1, 0
     run.input_tokens, run.output_tokens = row["input_tokens"], row["output_tokens"]
     run.cost = row["cost"]

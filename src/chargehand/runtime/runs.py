@@ -14,10 +14,19 @@ from pydantic_ai.messages import ModelMessage
 from chargehand.agents.configuration import AgentConfig
 from chargehand.executions.leases import Lease, LeaseLost
 from chargehand.executions.live import Bells
+from chargehand.executions.waits import Closings
 from chargehand.kernel.database import Database
 from chargehand.kernel.jobs import Doorbell
 from chargehand.runtime.ports import CallPolicy, ModelProvider
 from chargehand.usage.records import Spender
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEffect:
+    """A call that was about to be made when its worker was lost."""
+
+    idempotency_key: UUID
+    started_at: datetime
 
 
 @dataclass(slots=True)
@@ -29,8 +38,16 @@ class Run:
     config: AgentConfig
     messages: list[tuple[int, ModelMessage]]
     state: dict[str, Any]
-    open_effects: dict[tuple[int, str], str]
-    """(message number, call id) → tool name of the calls that began and have no result."""
+    open_effects: Mapping[tuple[int, str], OpenEffect]
+    """(message number, call id) → of the calls that began and have no result."""
+    closings: Closings
+    """How the waits of this run have ended so far."""
+    client_tools: Sequence[Mapping[str, Any]]
+    """The tools that the caller answers for."""
+    wake_seq: int
+    """The last signal that has been looked at."""
+    wait_seq: int
+    """The last wait that has been opened."""
     workspace_files: Sequence[Any] | None
     steps: int
     chunk: int
@@ -43,6 +60,10 @@ class Run:
     output_tokens: int
     cost: Decimal
     losses: int
+    stored_state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """``state`` as the last checkpoint has it."""
+    pausing: bool = False
+    """Somebody wants it paused after the step in hand."""
     steps_in_chunk: int = 0
     partial_text: list[str] = field(default_factory=list[str])
     text_left: bool = False
@@ -71,7 +92,9 @@ class Run:
             raise LeaseLost(f"The lease of execution {self.lease.execution_id} has run out.")
 
     def idempotency_key(self, message_seq: int, call_id: str) -> UUID:
-        """Stable for one tool call of one run, however often it is tried."""
+        """Stable for one tool call, however often it is tried, also by a retry of the run."""
+        if (begun := self.open_effects.get((message_seq, call_id))) is not None:
+            return begun.idempotency_key
         return uuid5(self.lease.execution_id, f"{message_seq}:{call_id}")
 
 

@@ -10,6 +10,7 @@ import orjson
 from pydantic_ai.tools import ToolDefinition
 
 from chargehand.kernel.errors import Violation, pointer
+from chargehand.runtime.tools.asking import ask_user_tools, await_event_tools
 from chargehand.runtime.tools.files import file_tools
 from chargehand.runtime.tools.metadata import metadata_tools
 from chargehand.runtime.tools.todo import todo_tools
@@ -34,18 +35,29 @@ CapabilityTools = Callable[[Mapping[str, Any]], Sequence[Tool]]
 """From a capability's options to its tools."""
 
 TOOLS_OF: Mapping[str, CapabilityTools] = MappingProxyType(
-    {"files": file_tools, "todo": todo_tools, "metadata": metadata_tools}
+    {
+        "files": file_tools,
+        "todo": todo_tools,
+        "metadata": metadata_tools,
+        "ask_user": ask_user_tools,
+        "await_event": await_event_tools,
+    }
 )
 
 
 class Toolset:
-    """The tools of an agent's capabilities (name → options), made by ``tools_of``."""
+    """The tools of an agent's capabilities (name → options), made by ``tools_of``.
+
+    ``of_caller`` are those that the caller of the run answers for: the model is told of them, and
+    that is all that is done with them here.
+    """
 
     def __init__(
         self,
         capabilities: Mapping[str, Mapping[str, Any]],
         tools_of: Mapping[str, CapabilityTools] = TOOLS_OF,
         *,
+        of_caller: Sequence[Mapping[str, Any]] = (),
         output_characters: int = OUTPUT_CHARACTERS,
     ) -> None:
         self._tools = {
@@ -53,6 +65,7 @@ class Toolset:
             for capability, options in capabilities.items()
             for tool in tools_of[capability](options)
         }
+        self._of_caller = {tool["name"]: tool for tool in of_caller}
         self._output_characters = output_characters
 
     def definitions(self) -> list[ToolDefinition]:
@@ -64,7 +77,22 @@ class Toolset:
                 parameters_json_schema=tool.parameters,
             )
             for tool in self._tools.values()
+        ] + [
+            ToolDefinition(
+                name=tool["name"],
+                description=tool["description"],
+                parameters_json_schema=tool["parameters"],
+            )
+            for tool in self._of_caller.values()
         ]
+
+    def is_of_caller(self, name: str) -> bool:
+        return name in self._of_caller
+
+    def presented(self, answer: Any) -> str:
+        """What came from outside, as a tool's answer: text as it is, anything else as JSON."""
+        text = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
+        return capped(presentable(text), self._output_characters)
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
@@ -80,7 +108,7 @@ class Toolset:
         """
         tool = self._tools.get(name)
         if tool is None:
-            raise ToolFailed(_unknown(name, self._tools))
+            raise ToolFailed(_unknown(name, (*self._tools, *self._of_caller)))
         parsed = parse_arguments(tool, arguments)
         return capped(presentable(await tool.run(context, parsed)), self._output_characters)
 

@@ -2,9 +2,12 @@
 
 A token is a JWT, signed with the installation's own key, which only the system role reads. It names
 its topic and the API key that it was made with, and lives no longer than that key.
+
+Where another hub is set, the token is signed with that hub's key, and says in its words what it
+opens. Our own hub takes it too; but the other one knows no API keys, and goes by the hour alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,17 +35,28 @@ class Admitted:
     expires_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OtherHub:
+    """A Mercure hub, and the key of its subscribers' tokens (HS256)."""
+
+    url: str
+    secret: bytes = field(repr=False)
+
+
 class SubscriptionTokens:
     """Makes tokens, and lets in who holds one; nothing is kept, so any process can do either."""
 
-    def __init__(self, database: Database, key_cache: KeyCache) -> None:
+    def __init__(
+        self, database: Database, key_cache: KeyCache, other_hub: OtherHub | None = None
+    ) -> None:
         self._database = database
         self._key_cache = key_cache
+        self.other_hub = other_hub
 
     async def make(self, caller: Caller, topic: str) -> str:
         """A token for a topic that the caller has been found entitled to follow."""
         at = now()
-        claims = {
+        claims: dict[str, Any] = {
             "aud": AUDIENCE,
             "iat": at,
             "exp": at + LIFE,
@@ -50,6 +64,8 @@ class SubscriptionTokens:
             "key": str(caller.key_id),
             "topic": topic,
         }
+        if self.other_hub is not None:
+            claims["mercure"] = {"subscribe": [topic]}
         return jwt.encode(claims, await self._signing_key(), algorithm=_ALGORITHM)
 
     async def admit(self, token: str) -> Admitted:
@@ -59,6 +75,8 @@ class SubscriptionTokens:
         return Admitted(caller, claims["topic"], datetime.fromtimestamp(claims["exp"], UTC))
 
     async def _signing_key(self) -> bytes:
+        if self.other_hub is not None:
+            return self.other_hub.secret
         try:
             return await self._database.system.fetchval(
                 "select secret from installation_secrets where name = 'subscription_tokens'"

@@ -157,6 +157,18 @@ HTTP_ERRORS = (
         "Look at the execution; `details.from` is its state.",
     ),
     HttpError(
+        "WaitClosed",
+        409,
+        "The execution waits for something else than what was sent.",
+        "Look at its `waiting_for`; `details.wait` is the number of what it waits for now.",
+    ),
+    HttpError(
+        "AlreadyApproved",
+        409,
+        "You have approved the call before, and it needs other persons too.",
+        "Have somebody else approve it.",
+    ),
+    HttpError(
         "PreconditionFailed",
         412,
         "The resource has changed since the ETag in `If-Match`.",

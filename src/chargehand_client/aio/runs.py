@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import httpx2
 
 from chargehand_client.aio.executions import AsyncExecutions
+from chargehand_client.aio.steering import AsyncSteering
 from chargehand_client.aio.streams import AsyncEventStream
 from chargehand_client.aio.uploads import AsyncUploads
 from chargehand_client.calls import runs as calls
@@ -17,7 +18,7 @@ from chargehand_client.requests import Call, Request
 from chargehand_client.resuming import RunResumption, UserResumption, needs_a_person
 
 
-class AsyncRuns(AsyncExecutions, AsyncUploads):
+class AsyncRuns(AsyncExecutions, AsyncSteering, AsyncUploads):
     async def run(self, agent: str, input: Any, **options: Unpack[RunOptions]) -> Execution:
         """Run an agent and wait until the run has ended or waits for a person; see RunOptions.
 

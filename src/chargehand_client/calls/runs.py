@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ def start(agent: str, input: Any, mode: Mode, options: RunOptions) -> Start:
     path = path_of("agents", agent, route)
     headers = keyed(body.pop("idempotency_key", None))
     workspace = body.pop("workspace", None)
+    if isinstance(at := body.get("run_at"), datetime):
+        body["run_at"] = at.isoformat()
     body |= {"input": input, "mode": mode}
     encoded(body)
     return Start(workspace, path, headers, body)

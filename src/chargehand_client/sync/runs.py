@@ -13,11 +13,12 @@ from chargehand_client.options import RunOptions
 from chargehand_client.requests import Call, Request
 from chargehand_client.resuming import RunResumption, UserResumption, needs_a_person
 from chargehand_client.sync.executions import Executions
+from chargehand_client.sync.steering import Steering
 from chargehand_client.sync.streams import EventStream
 from chargehand_client.sync.uploads import Uploads
 
 
-class Runs(Executions, Uploads):
+class Runs(Executions, Steering, Uploads):
     def run(self, agent: str, input: Any, **options: Unpack[RunOptions]) -> Execution:
         """Run an agent and wait until the run has ended or waits for a person; see RunOptions.
 

@@ -5,16 +5,18 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
 from tests.conftest import TestDatabase
 from tests.factories.documents import blocks_of
 from tests.factories.executions import Service, parse_events, running_service, work_on
+from tests.factories.steered import ASKS, AWAITS, CAPABILITIES, told
 from tests.factories.streams import hear, live_socket, say, serving
 
 from chargehand.executions.event_types import EVENT_TYPES, EventType
+from chargehand.executions.states import Status
 from chargehand.kernel.database import Database
 from chargehand.kernel.identifiers import ExecutionId
 from chargehand.runtime.claiming import take
@@ -37,10 +39,10 @@ async def service(
         yield running
 
 
-async def begin(service: Service, script: str, **config: Any) -> str:
+async def begin(service: Service, script: str, *tools: Any, **config: Any) -> str:
     agent = await service.agent(**config)
     answer = await service.client.post(
-        f"/api/v1/agents/{agent}/execute", json={"input": script, "mode": "async"}
+        f"/api/v1/agents/{agent}/execute", json={"input": script, "mode": "async", "tools": tools}
     )
     assert answer.status_code == 202, answer.text
     return answer.json()["id"]
@@ -52,8 +54,16 @@ async def lose(service: Service, execution: str) -> None:
     assert await take(service.database, organization, lost, worker="lost", lease_s=0.01)
 
 
+async def waiting_runs(service: Service) -> list[str]:
+    """One for each thing that a run can wait for, one with the fields that are not always there."""
+    agent = {"capabilities": CAPABILITIES, "approvals": {"todo_write": {}}}
+    scripts = [ASKS, '@call ask_user {"question": "Well?"}', AWAITS, CALL, "@call lookup {}"]
+    scripts.append('@call await_event {"event_type": "invoice.sent"}')
+    return [await begin(service, script, {"name": "lookup"}, **agent) for script in scripts]
+
+
 async def every_kind_of_run(service: Service, clone: TestDatabase) -> list[str]:
-    """With tools and in chunks; with text that is void; taken over; failed; cancelled."""
+    """With tools and in chunks; with text that is void; taken over; failed; cancelled; waiting."""
     tools = {"todo": {}, "files": {"mode": "read"}}
     script = f"{CALL}\n@then\n{WRONG_CALL}\n@then\n@say Done."
     in_chunks = await begin(service, script, capabilities=tools, limits={"chunk_steps": 1})
@@ -64,11 +74,16 @@ async def every_kind_of_run(service: Service, clone: TestDatabase) -> list[str]:
     cancelled = await begin(service, "@say Nobody hears it.")
     answer = await service.client.post(f"/api/v1/executions/{cancelled}/cancel")
     assert answer.json()["status"] == "cancelled"
+    waiting = await waiting_runs(service)
     async with work_on(service, clone.urls.system):
         for one in (in_chunks, cut_off, taken_over):
             await service.until(one, "completed")
         await service.until(failed, "failed")
-    return [in_chunks, cut_off, taken_over, failed, cancelled]
+        for one in waiting:
+            await service.until(one, "awaiting_input", "awaiting_event")
+            for verb in ("pause", "resume", "cancel"):
+                await told(service, one, verb)
+    return [in_chunks, cut_off, taken_over, failed, cancelled, *waiting]
 
 
 def by_type(events: list[tuple[str, str, Any]]) -> dict[str, Told]:
@@ -106,6 +121,8 @@ def is_of(kind: str, value: Any) -> bool:
             fits = isinstance(value, dict)
         case "list of strings":
             fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        case "list of objects":
+            fits = isinstance(value, list) and all(isinstance(one, dict) for one in value)
         case other:
             assert other == "any", other
             fits = True
@@ -122,6 +139,7 @@ async def test_runs_tell_what_the_table_says_and_nothing_else(
         check(one, told[one.name])
     assert {data["error"] is None for data in told["done"]} == {True, False}
     assert {data["error"] is None for data in told["tool.completed"]} == {True, False}
+    assert {data["status"] for data in told["status.changed"]} == set(get_args(Status))
 
 
 async def test_a_users_topic_tells_its_types_with_the_runs_id(

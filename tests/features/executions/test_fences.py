@@ -21,7 +21,7 @@ from tests.factories.executions import Service, running_service
 
 from chargehand.adapters import simulated
 from chargehand.agents.installed import NO_OPTIONS, Capability
-from chargehand.executions import journal, recovery
+from chargehand.executions import journal, parking, recovery
 from chargehand.executions.endings import Ending, finish
 from chargehand.executions.journal import Event, Log, StepRecord
 from chargehand.executions.leases import Lease, LeaseLost
@@ -144,7 +144,7 @@ async def intend(connection: Connection, run: Run) -> None:
 
 
 async def hand_over(connection: Connection, run: Run) -> None:
-    await journal.hand_over(connection, run.lease, reason="drain")
+    await parking.hand_over(connection, run.lease, reason="drain")
 
 
 async def end(connection: Connection, run: Run) -> None:

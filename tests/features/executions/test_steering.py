@@ -14,7 +14,7 @@ from tests.factories.executions import Service, running_service, work_on
 from tests.factories.tenancy import client_of, make_caller
 
 from chargehand.executions import recovery
-from chargehand.executions.operations import request_cancel
+from chargehand.executions.signals import request_cancel
 from chargehand.kernel.database import Database
 from chargehand.kernel.identifiers import ExecutionId
 from chargehand.runtime.claiming import take

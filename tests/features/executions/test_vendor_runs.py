@@ -1,5 +1,6 @@
 """Runs on each vendor: retried, billed and recorded like any other (MOD-1, MOD-4, USE-1)."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.adapters.test_provider_contract import PNG, connection_to, layer_of
+from tests.adapters.test_provider_contract import PNG, connection_to, layer_of, until
 from tests.conftest import TestDatabase
 from tests.durability.test_killed_provider_calls import MODELS
 from tests.factories.executions import Service, running_service
 from tests.factories.fake_provider import RunningFakeProvider, running_fake_provider
+from tests.factories.steered import begin, told
 from tests.features.executions.test_inputs_and_outputs import upload
 
 from chargehand.adapters.vendors import NotConnected
@@ -138,3 +140,20 @@ async def test_a_worker_without_the_connection_says_how_to_get_one(service: Serv
 
 def seconds(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("provider", "verb"),
+    [("anthropic", "kill"), *((name, "cancel") for name in sorted(set(MODELS) - {"azure"}))],
+)
+async def test_a_call_in_flight_is_aborted_on_the_wire(
+    service: Service, fake: RunningFakeProvider, provider: str, verb: str
+) -> None:
+    model = {"provider": provider, "name": MODELS[provider]}
+    execution = await begin(service, await service.agent(model=model), "@tokens 500\n@pace 50ms")
+    await until(lambda: fake.calls("started"))
+    asked_at = time.monotonic()
+    await told(service, execution, verb)
+    await until(lambda: fake.calls("aborted"))
+    assert time.monotonic() - asked_at < 2
+    await service.until(execution, "cancelled")

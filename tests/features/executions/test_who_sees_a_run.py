@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tests.conftest import TestDatabase
 from tests.factories.executions import Service, running_service
+from tests.factories.steered import colleague_key
 from tests.factories.tenancy import client_of, make_caller
 
 from chargehand.kernel.database import Database
-from chargehand.tenancy.tables import Organization
 
 
 @pytest.fixture
@@ -18,13 +18,6 @@ async def service(
 ) -> AsyncIterator[Service]:
     async with running_service(database, clone.urls.system, tmp_path) as running:
         yield running
-
-
-async def colleague_key(service: Service, role: str) -> str:
-    async with service.database.transaction(service.caller.organization_id) as session:
-        organization = await session.get(Organization, service.caller.organization_id)
-    _, key = await make_caller(service.database, role=role, organization=organization)  # pyright: ignore[reportArgumentType]
-    return key
 
 
 async def test_another_organization_gets_404_everywhere(service: Service) -> None:

@@ -1,6 +1,6 @@
 """What a tool is: a name, a schema for its arguments, and a function that answers with text."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -36,6 +36,20 @@ Run = Callable[[ToolContext, dict[str, Any]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a call waits for; ``request`` is what people are told (see ``executions.waits``)."""
+
+    kind: Literal["input", "event"]
+    request: Mapping[str, Any]
+    deadline_s: float
+    on_deadline: Literal["fail", "continue", "cancel"]
+
+
+Awaits = Callable[[dict[str, Any]], Awaited]
+"""From the checked arguments of a call to what it waits for. Raises ToolFailed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """``parameters`` is a JSON Schema (2020-12) of an object; ``run`` gets arguments that fit it.
 
@@ -47,6 +61,8 @@ class Tool:
     parameters: dict[str, Any]
     effect: Effect
     run: Run
+    awaits: Awaits | None = None
+    """For a tool whose answer comes from outside: what a call waits for; ``run`` is not called."""
 
 
 class ToolFailed(ChargehandError):
