@@ -265,7 +265,7 @@ class ExecutionFailed(RunFailed):
 
 
 class ExecutionTimeout(RunFailed):
-    """The run took longer than its wall time."""
+    """The run took longer than its wall time, or waited until a deadline."""
 
 
 class ModelProviderFailed(RunFailed):
@@ -277,7 +277,7 @@ class OutputInvalid(RunFailed):
 
 
 class ResourceExhausted(RunFailed):
-    """The run has used up its steps, tokens, money or chunks."""
+    """The run has used up its steps, tokens, money or chunks, or made one call too often."""
 
 
 class WorkerLost(RunFailed):

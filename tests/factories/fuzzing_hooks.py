@@ -27,6 +27,9 @@ PLACES = re.compile(
     # What this installation has, which models can do what, and whether a schema is one.
     r"|/config/(model|fallback_models|capabilities|input_schema|output_schema)(/.*)?"
     r"|/config/limits/cost_usd"
+    # The same of a fork; and which tools the agent has, and whether a schema is one.
+    r"|/(model|instructions|step)(/.*)?"
+    r"|/config/approvals/.*|/approvals/.*|/tools/\d+/(name|parameters(/.*)?)"
     # Not in this version.
     r"|/config/(prompt/name|default_variables|response_cache/enabled|guardrails|pii_mode"
     r"|context_budget_tokens|trigger/mode|trigger/settings)"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chargehand_client import Chargehand, Execution
     from chargehand_client.documents import Log, Step
 
-executions = options.noun("Look at runs, follow and cancel them.")
+executions = options.noun("Look at runs, follow, steer and answer them.")
 
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Its id.", autocompletion=completion.executions)

@@ -232,10 +232,11 @@ def _wait_to_decide(chargehand: "Chargehand", run: str, verb: str) -> int:
     if waiting is None or waiting["kind"] != "approval":
         # The service says what the run does instead.
         return 1 if waiting is None else waiting["wait"]
-    if not options.given.quiet and not options.given.json:
+    asks = sys.stdin.isatty() and not options.given.yes
+    if asks or not (options.given.quiet or options.given.json):
         for line in asked_of(waiting):
             print(output.visible(line), file=sys.stderr)
-    if sys.stdin.isatty():
+    if asks:
         options.confirm(f"{verb} it?")
     return waiting["wait"]
 

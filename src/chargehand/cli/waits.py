@@ -28,9 +28,8 @@ def asked_of(waiting: Mapping[str, Any]) -> list[str]:
                 first = "This call was cut short, and may have had its effect. Make it again?"
             else:
                 persons = waiting["persons"]
-                who = "a person" if persons == 1 else f"{persons} persons"
-                first = f"It waits until {who} have approved:"
-                first = first.replace("a person have", "a person has")
+                who = "a person has" if persons == 1 else f"{persons} persons have"
+                first = f"It waits until {who} approved:"
             return [first, *_calls(waiting)]
         case _:
             payload = waiting.get("filter")

@@ -185,7 +185,10 @@ async def expire(connection: Connection, execution: ExecutionId) -> bool:
         text = f"Nothing came for its wait ({kind}) before the deadline; the run goes on."
         await _close(connection, live, signal, "expired", live["wait"].get("results"), text)
         return True
-    text = f"The run waited ({kind}) until its deadline, and nothing came."
+    text = (
+        f"The run waited ({kind}) until its deadline, and nothing came. Raise its `deadline_s`, or "
+        "answer sooner."
+    )
     cancelled = Ending(status="cancelled", finish_reason="deadline", error_message=None)
     failed = Ending(status="failed", error_code="ExecutionTimeout", error_message=text)
     await finish_unowned(connection, execution, cancelled if then == "cancel" else failed)

@@ -220,13 +220,13 @@ RUN_ERRORS = (
     ),
     RunError(
         "ExecutionTimeout",
-        "The run took longer than its wall time.",
-        "Raise `limits.wall_time_s` of the agent, or give it less to do.",
+        "The run took longer than its wall time, or waited until a deadline.",
+        "Raise `limits.wall_time_s` or the deadline that the message names, or give it less to do.",
     ),
     RunError(
         "ResourceExhausted",
-        "The run has used up its steps, tokens, money or chunks.",
-        "Raise the limit that the message names, or give it less to do.",
+        "The run has used up its steps, tokens, money or chunks, or made one call too often.",
+        "Raise the limit that the message names, or give it less or something else to do.",
     ),
     RunError(
         "OutputInvalid",
