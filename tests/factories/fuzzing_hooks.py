@@ -29,7 +29,7 @@ PLACES = re.compile(
     r"|/config/limits/cost_usd"
     # The same of a fork; and which tools the agent has, and whether a schema is one.
     r"|/(model|instructions|step)(/.*)?"
-    r"|/config/approvals/.*|/approvals/.*|/tools/\d+/(name|parameters(/.*)?)"
+    r"|/tool_results/\d+/call_id|/config/approvals/.*|/approvals/.*|/tools/\d+/(name|parameters(/.*)?)"
     # Not in this version.
     r"|/config/(prompt/name|default_variables|response_cache/enabled|guardrails|pii_mode"
     r"|context_budget_tokens|trigger/mode|trigger/settings)"
@@ -46,6 +46,8 @@ PLACES = re.compile(
 MESSAGES = re.compile(
     r"an integer beyond 64 bits|not a finite number|(holds|has a key with) (a NUL|text that is not)"
     r"|nested deeper than|larger than \d+ kB|has [\d,]+ bytes of at most"
+    # One of two fields, and not both.
+    r"|must have either"
     # To JSON Schema 7.0 is an integer; an agent's document is stricter.
     r"|should be a valid integer"
 )

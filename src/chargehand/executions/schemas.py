@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from chargehand.executions.states import Status
@@ -134,12 +142,26 @@ class ToolResult(_Request):
         return self
 
 
+def _some(results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
+    # Not by ``min_length``, which counts the valid ones, and would tell of an error that is none.
+    if not results:
+        raise PydanticCustomError("too_short", "must hold at least one result")
+    return results
+
+
+ToolResults = Annotated[
+    tuple[ToolResult, ...],
+    Field(max_length=200, json_schema_extra={"minItems": 1}),
+    AfterValidator(_some),
+]
+
+
 class InputRequest(_Request):
     """Answer what a run waits for: its question, or the calls of your tools."""
 
     input: Any = Field(None, description="The answer to the question.")
-    tool_results: Annotated[tuple[ToolResult, ...], Field(min_length=1, max_length=200)] | None = (
-        Field(None, description="Results of your tools; the run goes on when all are there.")
+    tool_results: ToolResults | None = Field(
+        None, description="Results of your tools; the run goes on when all are there."
     )
     wait: WaitNumber | None = Field(
         None, description="The wait that is meant; null: the one that is open."

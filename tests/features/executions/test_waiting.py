@@ -91,7 +91,10 @@ async def test_tools_of_the_caller_stop_the_run_with_their_calls(service: Servic
     pointer = wrong.json()["error"]["details"]["violations"][0]["pointer"]
     assert pointer == "/tool_results/0/call_id"
     neither = await tell(service, execution, "input", tool_results=[{"call_id": first}])
-    assert neither.status_code == 400
+    violations = neither.json()["error"]["details"]["violations"]
+    assert [one["pointer"] for one in violations] == ["/tool_results/0"]
+    none = await tell(service, execution, "input", tool_results=[])
+    assert none.json()["error"]["details"]["violations"][0]["pointer"] == "/tool_results"
     half = await told(
         service, execution, "input", tool_results=[{"call_id": second, "error": "No b."}]
     )
