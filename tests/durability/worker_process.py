@@ -3,7 +3,8 @@
 Its tools append to a file outside the database; the environment says which. With PROBE_FREEZE set
 to a file, the first worker that gets a model's answer makes that file and stops itself (SIGSTOP)
 between the answer and the journal. With PROBE_KILL_AT=n it kills itself (SIGKILL) at the n-th
-place between two statements that it sends for runs: before each, before each commit, behind it.
+place between two statements that it sends for runs: before each, before each commit, behind it;
+with PROBE_KILL_IN set to a tool's name, in that tool, once the line is appended.
 """
 
 import asyncio
@@ -55,6 +56,8 @@ def probe_tools(_options: Mapping[str, Any]) -> Sequence[Tool]:
                 "at": time.time(),
             }
         )
+        if os.environ.get("PROBE_KILL_IN") == name:
+            os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(arguments.get("pause_s", 0))
         return "appended"
 
