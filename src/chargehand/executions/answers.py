@@ -203,9 +203,9 @@ async def _lock_waiting(
     if status is None:
         raise ExecutionNotFound(f"There is no execution {execution}.")
     if live is None or status not in ("awaiting_input", "awaiting_event"):
+        remedy = "Resume it first." if status == "paused" else "It waits for nothing."
         raise InvalidTransition(
-            f"An execution that is {status} waits for nothing, and cannot become pending by an "
-            "answer.",
+            f"An execution that is {status} cannot become pending by an answer. {remedy}",
             **{"from": status, "to": "pending"},
         )
     if live["wait_kind"] != kind or wait not in (None, live["wait_seq"]):
